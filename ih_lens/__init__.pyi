@@ -1,0 +1,10 @@
+from .errors import CapabilityError as CapabilityError
+from .errors import DamagedFileError as DamagedFileError
+from .errors import FingerprintError as FingerprintError
+from .errors import IHLensError as IHLensError
+from .errors import InputError as InputError
+from .errors import RunError as RunError
+from .results import AblationLosses as AblationLosses
+from .results import HeadScores as HeadScores
+from .results import TokenLosses as TokenLosses
+from .types import HeadIndex as HeadIndex

@@ -1,0 +1,257 @@
+"""Labelled, frozen results: xarray inside, tensors and data frames at the edge, provenance in the attributes.
+
+Measuring code produces plain tensors and labels them here, once; analyses and figures take these objects
+and never see a model.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from ih_lens.errors import FingerprintError, InputError
+from ih_lens.types import HeadIndex, HeadSpelling
+from ih_lens.validate import at_least, head_index
+
+Provenance = Mapping[str, Any]
+
+
+def json_safe(provenance: Provenance) -> dict[str, Any]:
+    """Provenance as attributes that every file format keeps: numbers and text, the rest as JSON text."""
+    return {
+        name: value if isinstance(value, (str, int, float)) else json.dumps(value, default=str, sort_keys=True)
+        for name, value in provenance.items()
+        if value is not None
+    }
+
+
+def to_numpy(values: Tensor) -> np.ndarray[Any, Any]:
+    """A detached CPU copy; bfloat16, which NumPy lacks, becomes float32."""
+    values = values.detach().cpu()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+
+
+@dataclass(frozen=True)
+class HeadScores:
+    """One number per head for each of several measures.
+
+    Attributes:
+        dataset: one variable per measure with dimensions (layer, head), or (snapshot, layer, head) where
+            snapshots were stacked; each variable's attributes say its definition and range. NaN means that
+            the measure is not defined for that head.
+
+    Example:
+        >>> scores = HeadScores.from_tensors({"prefix_matching": torch.tensor([[0.25, 0.75]])})
+        >>> scores.top("prefix_matching", 1)
+        [(L0H1, 0.75)]
+    """
+
+    dataset: xr.Dataset
+
+    @classmethod
+    def from_tensors(
+        cls,
+        scores: Mapping[str, Float[Tensor, "layer head"]],
+        *,
+        provenance: Provenance | None = None,
+        attributes: Mapping[str, Provenance] | None = None,
+    ) -> Self:
+        """Label tensors of one shape; `attributes` describe single measures, `provenance` all of them."""
+        variables = {
+            name: (("layer", "head"), to_numpy(values), json_safe((attributes or {}).get(name, {})))
+            for name, values in scores.items()
+        }
+        n_layers, n_heads = next(iter(scores.values())).shape
+        coordinates = {"layer": np.arange(n_layers), "head": np.arange(n_heads)}
+        return cls(xr.Dataset(variables, coordinates, json_safe(provenance or {})))
+
+    @property
+    def names(self) -> list[str]:
+        """The measures that were taken."""
+        return [str(name) for name in self.dataset.data_vars]
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """Provenance of all measures."""
+        return dict(self.dataset.attrs)
+
+    def __getitem__(self, name: str) -> xr.DataArray:
+        if name not in self.dataset.data_vars:
+            raise InputError(f"no measure {name!r} in these scores; there are {', '.join(self.names)}")
+        return self.dataset[name]
+
+    def head(self, head: HeadSpelling) -> dict[str, float]:
+        """All measures of one head of unstacked scores."""
+        index = head_index(head, self.dataset.sizes["layer"], self.dataset.sizes["head"])
+        return {name: float(self._grid(name)[index]) for name in self.names}
+
+    def top(self, name: str, k: int = 5) -> list[tuple[HeadIndex, float]]:
+        """The k heads with the highest score, best first; heads where it is not defined are left out."""
+        grid = self._grid(name)
+        best = np.argsort(-grid, axis=None, kind="stable")[: at_least("k", k, 1)]
+        pairs = [(HeadIndex(*map(int, np.unravel_index(place, grid.shape))), grid.flat[place]) for place in best]
+        return [(head, float(score)) for head, score in pairs if np.isfinite(score)]
+
+    def to_tensor(self, name: str) -> Float[Tensor, "*snapshot layer head"]:
+        """One measure as a plain tensor."""
+        return torch.as_tensor(self[name].to_numpy().copy())
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row per head (and snapshot), one column per measure."""
+        return self.dataset.to_dataframe().reset_index()
+
+    def _grid(self, name: str) -> np.ndarray[Any, Any]:
+        values = self[name]
+        if values.ndim != 2:
+            raise InputError(f"these scores are stacked over {values.dims[0]}; choose one with .dataset.isel first")
+        return values.to_numpy()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self.names)}; {dict(self.dataset.sizes)})"
+
+    def _repr_html_(self) -> str:
+        return self.dataset._repr_html_()  # pyright: ignore[reportPrivateUsage] Jupyter calls it so
+
+
+@dataclass(frozen=True)
+class TokenLosses:
+    """Per-token losses in nats, kept as the views that the analyses need.
+
+    `context_index` i labels the predicted token, zero-based in what the model sees: the loss at i is
+    -log p(t_i | t_0..t_{i-1}).
+
+    Attributes:
+        dataset: `random_token` [..., example], the loss at one fixed random index of each example;
+            `by_context_index` [..., context_index], means over examples; `at_indices` [..., example, at_index],
+            each example's loss at chosen indices (means over `window` indices to both sides); `full`
+            [..., example, context_index] only where it was asked for. Leading dimensions are (snapshot) where
+            snapshots were stacked and (layer, head) or (group) after ablations.
+    """
+
+    dataset: xr.Dataset
+
+    @classmethod
+    def from_tensors(
+        cls,
+        views: Mapping[str, Tensor],
+        *,
+        leading: Mapping[str, Sequence[Any]] | None = None,
+        random_index: Sequence[int] | Tensor,
+        by_context_index: Sequence[int],
+        at_indices: Sequence[int],
+        provenance: Provenance,
+    ) -> Self:
+        """Label the views: `leading` names the leading dimensions, the rest are the coordinates of each view."""
+        leading = dict(leading or {})
+        own = {
+            "random_token": ("example",),
+            "by_context_index": ("context_index",),
+            "at_indices": ("example", "at_index"),
+            "full": ("example", "context_index"),
+        }
+        variables = {name: ((*leading, *own[name]), to_numpy(values)) for name, values in views.items()}
+        coordinates = {
+            **{name: list(values) for name, values in leading.items()},
+            "context_index": list(by_context_index),
+            "at_index": list(at_indices),
+            "random_index": ("example", np.asarray(random_index)),
+        }
+        return cls(xr.Dataset(variables, coordinates, json_safe({"unit": "nats", **provenance})))
+
+    @property
+    def random_token(self) -> xr.DataArray:
+        """Loss at the random index of each example, [..., example]."""
+        return self._view("random_token")
+
+    @property
+    def by_context_index(self) -> xr.DataArray:
+        """Mean loss over examples per context index, [..., context_index]."""
+        return self._view("by_context_index")
+
+    @property
+    def at_indices(self) -> xr.DataArray:
+        """Each example's loss at the chosen indices, [..., example, at_index]."""
+        return self._view("at_indices")
+
+    @property
+    def full(self) -> xr.DataArray:
+        """Every loss, [..., example, context_index]; kept only with keep="all"."""
+        return self._view("full")
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the evaluation set."""
+        return str(self.dataset.attrs["fingerprint"])
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """Provenance."""
+        return dict(self.dataset.attrs)
+
+    def _view(self, name: str) -> xr.DataArray:
+        if name not in self.dataset.data_vars:
+            raise InputError(f'the view {name!r} was not kept; measure again with keep="all" or these indices')
+        return self.dataset[name]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(str, self.dataset.data_vars))}; {dict(self.dataset.sizes)})"
+
+    def _repr_html_(self) -> str:
+        return self.dataset._repr_html_()  # pyright: ignore[reportPrivateUsage] Jupyter calls it so
+
+
+@dataclass(frozen=True, repr=False)
+class AblationLosses(TokenLosses):
+    """Losses after ablating heads: leading dimensions (layer, head), or (group) for heads ablated together.
+
+    Heads of the (layer, head) grid that were not asked for are NaN; groups are labelled like "L1H0+L1H3".
+    `attrs` holds `kind` ("full" or "pattern_preserving") and `replace`.
+    """
+
+
+Result = TypeVar("Result", HeadScores, TokenLosses, AblationLosses)
+
+
+def check_same_examples(*results: TokenLosses) -> None:
+    """Refuse to combine losses that were measured on different examples.
+
+    Raises:
+        FingerprintError: if the evaluation sets differ.
+    """
+    found = {result.fingerprint for result in results}
+    if len(found) > 1:
+        raise FingerprintError(
+            f"these losses were measured on different examples ({', '.join(sorted(found))}); "
+            "measure all of them on one EvalSet"
+        )
+
+
+def stack_snapshots(results: Sequence[Result], steps: Sequence[int], tokens_elapsed: Sequence[int]) -> Result:
+    """Join results of one kind over training: a leading dimension `snapshot` with its step and tokens.
+
+    Raises:
+        FingerprintError: if losses were measured on different examples.
+        InputError: if the lengths differ or nothing is given.
+    """
+    if not results or not len(results) == len(steps) == len(tokens_elapsed):
+        raise InputError(
+            f"expected one step and one token count per result, got {len(results)} results, {len(steps)} steps, "
+            f"{len(tokens_elapsed)} token counts"
+        )
+    losses = [result for result in results if isinstance(result, TokenLosses)]
+    check_same_examples(*losses)
+    joined = xr.concat([result.dataset for result in results], dim="snapshot", combine_attrs="drop_conflicts")
+    labels = {"step": ("snapshot", list(steps)), "tokens_elapsed": ("snapshot", list(tokens_elapsed))}
+    return type(results[0])(joined.assign_coords(labels))
+
+
+def map_dataset(result: Result, function: Callable[[xr.Dataset], xr.Dataset]) -> Result:
+    """The same kind of result around a changed data set, such as one snapshot of a stack."""
+    return type(result)(function(result.dataset))

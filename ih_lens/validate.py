@@ -1,0 +1,118 @@
+"""Every check of arguments, in one place: each returns the checked value or raises with what to do."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ih_lens.errors import InputError
+from ih_lens.types import HeadGroup, HeadIndex, HeadSpelling
+
+
+def at_least(name: str, value: int, minimum: int) -> int:
+    """An integer not below `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise InputError(f"{name}: expected an integer of at least {minimum}, got {value!r}")
+    return value
+
+
+def one_of(name: str, value: str, choices: Sequence[str]) -> str:
+    """One of the listed words."""
+    if value not in choices:
+        raise InputError(f"{name}: expected one of {', '.join(choices)}; got {value!r}")
+    return value
+
+
+def token_batch(tokens: Tensor, *, d_vocab: int | None = None, n_ctx: int | None = None, min_length: int = 1) -> Tensor:
+    """Token ids as an integer matrix [example, pos] inside the vocabulary and the context."""
+    if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.is_floating_point() or tokens.is_complex():
+        came = f"{tuple(tokens.shape)} {tokens.dtype}" if isinstance(tokens, Tensor) else type(tokens).__name__
+        raise InputError(
+            f"tokens: expected an integer tensor [example, pos], got {came}; "
+            "add a leading dimension to a single example, and pass ids, not text"
+        )
+    n_examples, length = tokens.shape
+    if n_examples < 1 or length < min_length:
+        raise InputError(
+            f"tokens: expected at least 1 example of at least {min_length} tokens, got {n_examples} x {length}"
+        )
+    if n_ctx is not None and length > n_ctx:
+        raise InputError(f"tokens: examples of {length} tokens do not fit the model's context of {n_ctx}; cut them")
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or (d_vocab is not None and high >= d_vocab):
+        worst = low if low < 0 else high
+        raise InputError(
+            f"tokens: id {worst} lies outside the vocabulary of {d_vocab}; "
+            "the tokens were made for another tokenizer or model"
+        )
+    return tokens
+
+
+def head_index(head: HeadSpelling, n_layers: int, n_heads: int) -> HeadIndex:
+    """A head that exists in a model of this size."""
+    parsed = HeadIndex.parse(head)
+    if parsed.layer >= n_layers or parsed.head >= n_heads:
+        raise InputError(
+            f"head {parsed} does not exist: the model has layers 0..{n_layers - 1} and heads 0..{n_heads - 1}"
+        )
+    return parsed
+
+
+def head_groups(heads: Sequence[HeadGroup], n_layers: int, n_heads: int) -> list[tuple[HeadIndex, ...]]:
+    """Heads or groups of heads, each as a tuple without repeats."""
+    if isinstance(heads, str):
+        raise InputError(f"heads: expected a list of heads or of groups, got the text {heads!r}; write [{heads!r}]")
+    groups: list[tuple[HeadIndex, ...]] = []
+    for entry in heads:
+        single = isinstance(entry, str) or (len(entry) == 2 and all(isinstance(part, int) for part in entry))
+        members: Sequence[HeadSpelling] = [entry] if single else entry  # pyright: ignore[reportAssignmentType]
+        group = tuple(head_index(member, n_layers, n_heads) for member in members)
+        if not group or len(set(group)) != len(group):
+            raise InputError(f"heads: a group must name at least one head and none twice, got {entry!r}")
+        groups.append(group)
+    if not groups:
+        raise InputError("heads: expected at least one head or group, got none")
+    return groups
+
+
+def context_indices(indices: Sequence[int], n_pos: int) -> list[int]:
+    """Context indices of predicted tokens, 1..n_pos-1: nothing predicts the token at index 0."""
+    for index in indices:
+        if isinstance(index, bool) or not isinstance(index, int) or not 1 <= index < n_pos:
+            raise InputError(
+                f"context index {index!r}: expected 1..{n_pos - 1} for examples of {n_pos} tokens (index 0 has no "
+                "loss). For short contexts pass early= and late= that lie inside"
+            )
+    return list(indices)
+
+
+def finite_weights(model: nn.Module) -> None:
+    """Refuse a model with NaN or infinite weights, naming the first such parameter."""
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not bool(torch.isfinite(parameter.detach()).all()):
+            raise InputError(
+                f"the weights {name} hold NaN or infinity, so no measurement means anything; "
+                "load an earlier snapshot or train with a smaller learning rate"
+            )
+
+
+def default_context_indices(n_pos: int) -> tuple[int, int]:
+    """The two indices (early, late) of the in-context learning score for examples of `n_pos` tokens.
+
+    50 and 500 as in the paper where the context allows it, else the same fractions of its 512 tokens, rounded.
+
+    Raises:
+        InputError: if the context is too short to hold two different indices.
+
+    Example:
+        >>> default_context_indices(512), default_context_indices(48)
+        ((50, 500), (5, 47))
+    """
+    if n_pos > 500:
+        return 50, 500
+    early, late = max(1, round(50 * n_pos / 512)), min(n_pos - 1, round(500 * n_pos / 512))
+    if early >= late:
+        raise InputError(
+            f"examples of {n_pos} tokens are too short for an early and a late context index; use longer ones"
+        )
+    return early, late

@@ -1,0 +1,37 @@
+# `make demo` and `make test` do all their own set-up in .venv; the rest is for people who work on ih_lens.
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test lint types docs check clean
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ih_lens needs Python 3.11 or newer; run: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/ih-lens demo $(ARGS)
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed-dev
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+docs: .venv/installed-dev
+	$(BIN)/mkdocs build --strict --quiet
+
+check: lint types test docs
+
+clean:
+	rm -rf .venv site

@@ -7,9 +7,10 @@ and never see a model.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 import xarray as xr
@@ -21,6 +22,7 @@ from ih_lens.types import HeadIndex, HeadSpelling
 from ih_lens.validate import at_least, head_index
 
 Provenance = Mapping[str, Any]
+Losses = TypeVar("Losses", bound="TokenLosses")
 
 
 def json_safe(provenance: Provenance) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def json_safe(provenance: Provenance) -> dict[str, Any]:
     }
 
 
-def to_numpy(values: Tensor) -> np.ndarray[Any, Any]:
+def to_numpy(values: Tensor) -> npt.NDArray[Any]:
     """A detached CPU copy; bfloat16, which NumPy lacks, becomes float32."""
     values = values.detach().cpu()
     return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
@@ -62,7 +64,7 @@ class HeadScores:
         *,
         provenance: Provenance | None = None,
         attributes: Mapping[str, Provenance] | None = None,
-    ) -> Self:
+    ) -> "HeadScores":
         """Label tensors of one shape; `attributes` describe single measures, `provenance` all of them."""
         variables = {
             name: (("layer", "head"), to_numpy(values), json_safe((attributes or {}).get(name, {})))
@@ -107,7 +109,7 @@ class HeadScores:
         """One row per head (and snapshot), one column per measure."""
         return self.dataset.to_dataframe().reset_index()
 
-    def _grid(self, name: str) -> np.ndarray[Any, Any]:
+    def _grid(self, name: str) -> npt.NDArray[Any]:
         values = self[name]
         if values.ndim != 2:
             raise InputError(f"these scores are stacked over {values.dims[0]}; choose one with .dataset.isel first")
@@ -139,7 +141,7 @@ class TokenLosses:
 
     @classmethod
     def from_tensors(
-        cls,
+        cls: type[Losses],
         views: Mapping[str, Tensor],
         *,
         leading: Mapping[str, Sequence[Any]] | None = None,
@@ -147,7 +149,7 @@ class TokenLosses:
         by_context_index: Sequence[int],
         at_indices: Sequence[int],
         provenance: Provenance,
-    ) -> Self:
+    ) -> Losses:
         """Label the views: `leading` names the leading dimensions, the rest are the coordinates of each view."""
         leading = dict(leading or {})
         own = {

@@ -1,0 +1,76 @@
+"""The direction of dependencies, read from the imports: design decisions that would otherwise rot quietly."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ih_lens
+
+PACKAGE = Path(ih_lens.__file__).parent
+BASE = {"types", "errors", "validate"}
+ALLOWED = {
+    "types": {"errors"},
+    "errors": set(),
+    "validate": {"types", "errors"},
+    "results": BASE,
+    "models": BASE,
+    "data": BASE | {"models"},
+    "training": BASE | {"models", "data"},
+    "measure": BASE | {"results", "models", "data"},
+    "analysis": BASE | {"results"},
+    "viz": BASE | {"results", "analysis"},
+    "report": BASE | {"results", "models", "data", "measure", "analysis", "viz"},
+    "demo": BASE | {"results", "models", "data", "training", "measure", "analysis", "viz", "report"},
+    "cli": BASE | {"results", "models", "data", "training", "measure", "analysis", "viz", "report", "demo"},
+}
+HEAVY = {"transformer_lens", "transformers", "sklearn", "plotly", "xarray", "torch"}
+
+
+def _modules() -> Iterator[tuple[Path, str]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if part != "__init__":
+            yield path, part
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize(("path", "part"), _modules(), ids=lambda value: getattr(value, "stem", None))
+def test_imports_follow_the_direction_of_the_design(path: Path, part: str) -> None:
+    own = {name.split(".")[1] for name in _imports(path) if name.startswith("ih_lens.")}
+    assert own - {part} <= ALLOWED[part], f"{path} reaches up to {own - {part} - ALLOWED[part]}"
+
+
+@pytest.mark.parametrize("part", ["analysis", "viz"])
+def test_results_are_analysed_and_drawn_without_models(part: str) -> None:
+    for path, where in _modules():
+        if where == part:
+            assert not any(name.split(".")[0] in {"transformer_lens", "transformers"} for name in _imports(path))
+
+
+def test_import_is_light() -> None:
+    code = f"import sys, ih_lens; print(sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_can_be_imported_and_is_documented() -> None:
+    for name in ih_lens.__all__:
+        assert getattr(ih_lens, name).__doc__, name
+
+
+def test_modules_stay_small() -> None:
+    for path, _ in _modules():
+        assert len(path.read_text(encoding="utf8").splitlines()) <= 400, path

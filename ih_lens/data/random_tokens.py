@@ -1,0 +1,158 @@
+"""Random tokens, once or repeated: the input on which heads are scored (paper, "Head activation evaluators")."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ih_lens.data.streams import Stream, as_uniform, random_words
+from ih_lens.errors import InputError
+from ih_lens.types import ModelLike
+from ih_lens.validate import at_least
+
+
+def repeated_random_tokens(
+    model: ModelLike,
+    *,
+    length: int = 25,
+    repeats: int = 4,
+    n_examples: int = 10,
+    seed: int = 0,
+    bos: int | str | None = "auto",
+    counts: Sequence[int] | Tensor | None = None,
+    share: float = 0.04,
+) -> Int[Tensor, "example pos"]:
+    """Random tokens repeated several times after a start token: what prefix matching is measured on.
+
+    Args:
+        model: gives vocabulary, context length and tokenizer; it is not run.
+        length: distinct random tokens per example.
+        repeats: how often they are written one after the other.
+        n_examples: examples, each with its own draw.
+        seed: the same seed gives the same tokens.
+        bos: start token: "auto" for the tokenizer's (none without a tokenizer), an id, or None for none.
+        counts: how often each id occurs in the training text [d_vocab]; without them the tokenizer's merge rank
+            tells how common a token is (ids of a byte-level BPE stand in that order).
+        share: the share of the tokens that is left out at either end, the most and the least common.
+
+    Returns:
+        Ids [example, pos]; pos counts the start token, if there is one, and `length` * `repeats` tokens.
+
+    Raises:
+        InputError: if an example does not fit the context, or the vocabulary is smaller than `length`.
+
+    Example:
+        >>> repeated_random_tokens(model, length=25, repeats=4).shape  # a start token and 4 x 25 tokens
+        torch.Size([10, 101])
+    """
+    at_least("repeats", repeats, 1)
+    once = random_tokens(model, length=length, n_examples=n_examples, seed=seed, bos=bos, counts=counts, share=share)
+    n_start = once.shape[1] - length
+    tokens = torch.cat([once[:, :n_start], once[:, n_start:].repeat(1, repeats)], dim=1)
+    return _fitting(tokens, model)
+
+
+def random_tokens(
+    model: ModelLike,
+    *,
+    length: int = 25,
+    n_examples: int = 10,
+    seed: int = 0,
+    bos: int | str | None = None,
+    counts: Sequence[int] | Tensor | None = None,
+    share: float = 0.04,
+) -> Int[Tensor, "example pos"]:
+    """Distinct random tokens: what copying is measured on.
+
+    They are drawn without replacement from the vocabulary less the start token, the tokenizer's special tokens,
+    the rows of the embedding that the tokenizer cannot produce, and the most and the least common tokens. With
+    neither tokenizer nor `counts` nothing is known of how common a token is, and only the start token is left out.
+    Ids come out; nothing is decoded. Arguments, result and errors are those of `repeated_random_tokens`.
+    """
+    at_least("length", length, 1)
+    at_least("n_examples", n_examples, 1)
+    start = start_token(model, bos)
+    allowed = _allowed_tokens(model, start, counts, share)
+    if length > len(allowed):
+        raise InputError(
+            f"length: {length} distinct random tokens were asked for and {len(allowed)} are left of a vocabulary of "
+            f"{model.cfg.d_vocab} without special, unreachable, most and least common ones; ask for fewer"
+        )
+    tokens = torch.from_numpy(allowed[_distinct_numbers(len(allowed), n_examples, length, seed)])
+    if start is not None:
+        tokens = torch.nn.functional.pad(tokens, (1, 0), value=start)
+    return _fitting(tokens, model)
+
+
+def start_token(model: ModelLike, bos: int | str | None = "auto") -> int | None:
+    """The id to begin examples with: the tokenizer's for "auto" (None if it has none), else what was given.
+
+    Raises:
+        InputError: if `bos` is another word or an id outside the vocabulary.
+    """
+    if bos is None:
+        return None
+    if bos == "auto":
+        tokenizer = getattr(model, "tokenizer", None)
+        found = None if tokenizer is None else tokenizer.bos_token_id
+        return None if found is None else int(found)
+    if isinstance(bos, str | bool) or not 0 <= bos < model.cfg.d_vocab:
+        raise InputError(f"bos: expected 'auto', None or an id from 0 to {model.cfg.d_vocab - 1}, got {bos!r}")
+    return bos
+
+
+def _allowed_tokens(
+    model: ModelLike, start: int | None, counts: Sequence[int] | Tensor | None, share: float
+) -> NDArray[np.int64]:
+    """The ids that may be drawn, in ascending order."""
+    if not 0 <= share < 0.5:
+        raise InputError(f"share: expected the share left out at either end, from 0 to below 0.5, got {share!r}")
+    d_vocab, tokenizer = model.cfg.d_vocab, getattr(model, "tokenizer", None)
+    special = {start} | (set() if tokenizer is None else _special_ids(tokenizer))
+    reachable: Iterable[int] = range(d_vocab) if tokenizer is None else tokenizer.get_vocab().values()
+    ids = np.array(sorted({token for token in reachable if token < d_vocab} - special), dtype=np.int64)
+    if counts is None and tokenizer is None:
+        return ids
+    by_commonness = ids if counts is None else ids[np.argsort(-_checked_counts(counts, d_vocab)[ids], kind="stable")]
+    n_left_out = int(share * len(ids))
+    return np.sort(by_commonness[n_left_out : len(ids) - n_left_out])
+
+
+def _special_ids(tokenizer: Any) -> set[int]:
+    """Ids that stand for no text: the named special tokens and the added ones marked as special."""
+    added = {token for token, entry in tokenizer.added_tokens_decoder.items() if entry.special}
+    return added | set(tokenizer.all_special_ids)
+
+
+def _checked_counts(counts: Sequence[int] | Tensor, d_vocab: int) -> NDArray[np.int64]:
+    """Counts as one integer per id."""
+    checked = np.asarray(counts)
+    if checked.shape != (d_vocab,):
+        raise InputError(f"counts: expected one number per id of the vocabulary ({d_vocab}), got shape {checked.shape}")
+    return checked.astype(np.int64)
+
+
+def _distinct_numbers(n: int, n_examples: int, length: int, seed: int) -> NDArray[np.int64]:
+    """In each row `length` different numbers of 0..n-1 in random order, by Floyd's method: no row of n is made."""
+    draws = random_words(seed, Stream.RANDOM_TOKENS, 0, n_examples * 2 * length).reshape(n_examples, 2, length)
+    chosen = np.full((n_examples, length), -1, dtype=np.int64)
+    for column, last in enumerate(range(n - length, n)):
+        candidate = (as_uniform(draws[:, 0, column]) * (last + 1)).astype(np.int64)
+        taken = (chosen == candidate[:, None]).any(axis=1)
+        chosen[:, column] = np.where(taken, last, candidate)
+    # which numbers are chosen is uniform, but late columns hold the large ones more often
+    return np.take_along_axis(chosen, draws[:, 1].argsort(axis=1, kind="stable"), axis=1)
+
+
+def _fitting(tokens: Int[Tensor, "example pos"], model: ModelLike) -> Int[Tensor, "example pos"]:
+    """The tokens, if the model's context can hold them."""
+    if tokens.shape[1] > model.cfg.n_ctx:
+        raise InputError(
+            f"examples of {tokens.shape[1]} tokens do not fit the model's context of {model.cfg.n_ctx}; "
+            "use a smaller length or fewer repeats"
+        )
+    return tokens

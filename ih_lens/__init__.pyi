@@ -1,3 +1,4 @@
+from . import viz as viz
 from .data.corpus import TensorCorpus as TensorCorpus
 from .data.eval_set import EvalSet as EvalSet
 from .data.random_tokens import random_tokens as random_tokens

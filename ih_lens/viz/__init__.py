@@ -1,0 +1,13 @@
+"""Figures of results, in plotly: one function per row of the Model Analysis Table; nothing is measured here."""
+
+from ih_lens.viz.heads import plot_before_and_after as plot_before_and_after
+from ih_lens.viz.heads import plot_heads_by_depth as plot_heads_by_depth
+from ih_lens.viz.heads import plot_heads_by_type as plot_heads_by_type
+from ih_lens.viz.heads import plot_in_context_learning_attribution as plot_in_context_learning_attribution
+from ih_lens.viz.heads import plot_prefix_matching as plot_prefix_matching
+from ih_lens.viz.heads import plot_qk_eigenvalue_trace as plot_qk_eigenvalue_trace
+from ih_lens.viz.heat_maps import plot_loss_by_context_index as plot_loss_by_context_index
+from ih_lens.viz.heat_maps import plot_loss_derivative as plot_loss_derivative
+from ih_lens.viz.series import plot_in_context_learning as plot_in_context_learning
+from ih_lens.viz.series import plot_loss as plot_loss
+from ih_lens.viz.trajectories import plot_token_loss_pca as plot_token_loss_pca

@@ -1,0 +1,190 @@
+"""A row of the table as one figure: a panel per model, axes shared, the phase change as an orange band."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from jaxtyping import Float
+from plotly.basedatatypes import BaseTraceType
+from plotly.subplots import make_subplots
+
+from ih_lens.errors import InputError
+from ih_lens.viz import style
+
+Results = Mapping[str, xr.DataArray | None]
+"""One result per model, by its name; None where the model was not measured."""
+
+Bands = Mapping[str, tuple[float, float] | None]
+"""Start and end of the phase change in tokens elapsed, by the model's name; None where there was none."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one model shows: traces, or a note in their place.
+
+    Attributes:
+        traces: plotly traces without axes.
+        note: text in the middle of a panel that has nothing to show.
+        left_out: snapshots before the first token that a logarithmic axis cannot show.
+    """
+
+    traces: Sequence[BaseTraceType] = ()
+    note: str = ""
+    left_out: bool = False
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """What all panels of a row share.
+
+    Attributes:
+        title: heading of the row.
+        x_title, y_title: titles of the axes, with units.
+        x_axis, y_axis: further plotly settings of the axes.
+        layout: further plotly settings of the figure, such as a colour axis.
+        keys: traces without data that only explain colours in the legend.
+    """
+
+    title: str
+    x_title: str
+    y_title: str
+    x_axis: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    y_axis: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    layout: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    keys: Sequence[BaseTraceType] = ()
+
+
+NOT_MEASURED = Panel(note="not measured")
+NOT_DEFINED = Panel(note="not defined<br>for this model")
+
+
+def over_training(log_tokens: bool) -> dict[str, Any]:
+    """Settings of an axis of tokens elapsed."""
+    axis = {"exponentformat": "B", "nticks": 5, "tickangle": 0}
+    return {**axis, "type": "log", "dtick": 1} if log_tokens else {**axis, "rangemode": "tozero"}
+
+
+def tokens_elapsed(values: xr.DataArray) -> Float[np.ndarray, "snapshot"]:
+    """Tokens that the model had seen at each snapshot.
+
+    Raises:
+        InputError: if the result is not stacked over snapshots.
+    """
+    if "snapshot" not in values.dims or "tokens_elapsed" not in values.coords:
+        raise InputError(
+            f"expected a result over training with tokens_elapsed for each snapshot, got dimensions {values.dims}; "
+            "join the snapshots' results with stack_snapshots first"
+        )
+    return values["tokens_elapsed"].to_numpy().astype(float)
+
+
+def drawable(values: xr.DataArray, log_tokens: bool) -> xr.DataArray:
+    """The snapshots that the axis can show: a logarithmic one has no place for 0 tokens."""
+    return values.isel(snapshot=tokens_elapsed(values) > 0) if log_tokens else values
+
+
+def left_out(values: xr.DataArray, log_tokens: bool) -> bool:
+    """Whether `drawable` leaves a snapshot out."""
+    return log_tokens and bool((tokens_elapsed(values) <= 0).any())
+
+
+def draw_row(panels: Mapping[str, Panel], shared: RowLayout, *, bands: Bands | None = None) -> go.Figure:
+    """Put the panels of all models side by side.
+
+    Args:
+        panels: one panel per model; its name becomes the title.
+        shared: titles, axes and legend of the row.
+        bands: phase changes to mark in panels over training.
+
+    Returns:
+        A figure whose size grows with the number of panels, with margins that are the same for every row.
+
+    Raises:
+        InputError: if there is no panel, or a band's name is not among the panels.
+    """
+    _check_names(panels, bands or {})
+    n_panels = len(panels)
+    width = n_panels * style.panel_width(n_panels)
+    figure = make_subplots(
+        1, n_panels, shared_yaxes=True, subplot_titles=list(panels), horizontal_spacing=style.GAP / width
+    )
+    for column, (name, panel) in enumerate(panels.items(), start=1):
+        _fill(figure, column, panel)
+        _mark(figure, column, (bands or {}).get(name) if panel.traces else None)
+    for key in shared.keys:
+        figure.add_trace(key, row=1, col=1)
+    if any((bands or {}).values()):
+        figure.add_trace(_band_key(), row=1, col=1)
+    _lay_out(figure, shared, width)
+    if any(panel.left_out for panel in panels.values()):
+        _add_note(figure, "The snapshot at 0 tokens has no place on a logarithmic axis and is left out.")
+    return figure
+
+
+def _check_names(panels: Mapping[str, Panel], bands: Bands) -> None:
+    """Names that would silently go undrawn are refused."""
+    if not panels:
+        raise InputError("expected at least one model to draw, got none")
+    if unknown := [name for name in bands if name not in panels]:
+        raise InputError(f"phase changes of {', '.join(unknown)}, but the models are {', '.join(panels)}")
+
+
+def _fill(figure: go.Figure, column: int, panel: Panel) -> None:
+    """A panel's traces, or its note on grey."""
+    for trace in panel.traces:
+        figure.add_trace(trace, row=1, col=column)
+    if panel.note:
+        axes = {"xref": f"x{column} domain", "yref": f"y{column} domain"} if column > 1 else _FIRST_DOMAIN
+        figure.add_annotation(text=panel.note, x=0.5, y=0.5, showarrow=False, font={"color": "#6B6B6B"}, **axes)
+        figure.add_shape(type="rect", x0=0, x1=1, y0=0, y1=1, fillcolor="#F0F0F0", line_width=0, layer="below", **axes)
+
+
+_FIRST_DOMAIN = {"xref": "x domain", "yref": "y domain"}
+
+
+def _mark(figure: go.Figure, column: int, band: tuple[float, float] | None) -> None:
+    """The orange band, over everything else so that heat maps show it too."""
+    if band:
+        figure.add_vrect(
+            x0=band[0],
+            x1=band[1],
+            fillcolor=style.PHASE_CHANGE,
+            opacity=0.28,
+            line={"color": style.PHASE_CHANGE, "width": 1},
+            name="phase change",
+            row=1,
+            col=column,
+        )
+
+
+def _band_key() -> go.Scatter:
+    """The band's entry in the legend."""
+    marker = {"symbol": "square", "size": 12, "color": style.PHASE_CHANGE, "opacity": 0.45}
+    return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name="phase change", hoverinfo="skip")
+
+
+def _lay_out(figure: go.Figure, shared: RowLayout, width: int) -> None:
+    """Titles, shared axes, sizes."""
+    figure.update_xaxes(title={"text": shared.x_title, "standoff": 6}, matches="x", **shared.x_axis)
+    figure.update_yaxes(**shared.y_axis)
+    figure.update_yaxes(title={"text": shared.y_title, "standoff": 6}, row=1, col=1)
+    figure.update_annotations(font_size=13)
+    figure.update_layout(
+        template=style.TEMPLATE,
+        title={"text": shared.title, "x": 0, "xref": "paper", "y": 0.97, "yanchor": "top", "font": {"size": 15}},
+        width=width + style.LEFT + style.RIGHT,
+        height=style.PANEL_HEIGHT + style.TOP + style.BOTTOM,
+        margin={"l": style.LEFT, "r": style.RIGHT, "t": style.TOP, "b": style.BOTTOM},
+        **shared.layout,
+    )
+
+
+def _add_note(figure: go.Figure, text: str) -> None:
+    """A remark below the row, at its left."""
+    place = {"x": 0, "y": 0, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+    figure.add_annotation(
+        text=text, showarrow=False, yshift=-style.BOTTOM, font={"size": 11, "color": "#6B6B6B"}, **place
+    )

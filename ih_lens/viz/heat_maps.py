@@ -1,0 +1,109 @@
+"""Heat maps over training and context index: the loss, and its derivative."""
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from ih_lens.viz import style
+from ih_lens.viz.grid import (
+    NOT_MEASURED,
+    Bands,
+    Panel,
+    Results,
+    RowLayout,
+    draw_row,
+    drawable,
+    left_out,
+    over_training,
+    tokens_elapsed,
+)
+
+_INDEX_TICKS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000]
+
+
+def plot_loss_by_context_index(
+    losses: Results, *, phase_changes: Bands | None = None, log_tokens: bool = False
+) -> go.Figure:
+    """Loss as colour, training to the right, context index upwards on a logarithmic axis; one panel per model.
+
+    Args:
+        losses: result of `loss_by_context_index` [snapshot, context_index] per model, in nats; None where it was
+            not measured.
+        phase_changes: start and end in tokens elapsed per model.
+        log_tokens: logarithmic axis; the snapshot at 0 tokens is then left out, and the figure says so.
+
+    Returns:
+        A row of panels with one colour scale, from the lowest to the highest loss of all models.
+
+    Example:
+        >>> plot_loss_by_context_index({"2L": loss_by_context_index(losses)})
+    """
+    colours = {"colorscale": style.LOSS_SCALE, "colorbar": style.colour_bar("loss (nats)")}
+    return _draw_maps(losses, "Loss by context index", "loss %{z:.3f} nats", colours, phase_changes, log_tokens)
+
+
+def plot_loss_derivative(
+    derivatives: Results, *, phase_changes: Bands | None = None, log_tokens: bool = False
+) -> go.Figure:
+    """Derivative of the loss with respect to ln(context index) as colour; one panel per model.
+
+    Negative values (more context lowers the loss) and positive ones have different hues, and zero is white. The
+    scale ends at the 99th percentile of the magnitudes in the row; the few values beyond have its last colours.
+
+    Args:
+        derivatives: result of `loss_derivative` [snapshot, context_index] per model, in nats; None where it was
+            not measured.
+        phase_changes: start and end in tokens elapsed per model.
+        log_tokens: logarithmic axis; the snapshot at 0 tokens is then left out, and the figure says so.
+
+    Returns:
+        A row of panels with one colour scale.
+
+    Example:
+        >>> plot_loss_derivative({"2L": loss_derivative(losses)})
+    """
+    end = _scale_end(derivatives)
+    bar = style.colour_bar("nats per e-fold of context")
+    colours = {"colorscale": style.DERIVATIVE_SCALE, "cmin": -end, "cmax": end, "colorbar": bar}
+    title = "Derivative of the loss with respect to ln(context index)"
+    return _draw_maps(derivatives, title, "derivative %{z:.3f} nats", colours, phase_changes, log_tokens)
+
+
+def _scale_end(derivatives: Results) -> float:
+    """A symmetric end of the colour scale that single extreme cells do not stretch."""
+    magnitudes = [np.abs(values.to_numpy()).ravel() for values in derivatives.values() if values is not None]
+    known = np.concatenate([*magnitudes, np.zeros(1)])
+    return float(np.nanquantile(known, 0.99)) or 1.0
+
+
+def _draw_maps(
+    results: Results,
+    title: str,
+    hover: str,
+    colours: dict[str, object],
+    bands: Bands | None,
+    log_tokens: bool,
+) -> go.Figure:
+    panels = {
+        name: NOT_MEASURED if values is None else _map_panel(name, values, hover, log_tokens)
+        for name, values in results.items()
+    }
+    y_axis = {"type": "log", "tickvals": _INDEX_TICKS}
+    shared = RowLayout(
+        title, "tokens elapsed", "context index (tokens)", over_training(log_tokens), y_axis, {"coloraxis": colours}
+    )
+    return draw_row(panels, shared, bands=bands)
+
+
+def _map_panel(name: str, values: xr.DataArray, hover: str, log_tokens: bool) -> Panel:
+    """One model's map; single precision, which halves what the page carries."""
+    shown = drawable(values, log_tokens).transpose("context_index", "snapshot")
+    cells = go.Heatmap(
+        x=tokens_elapsed(shown),
+        y=shown["context_index"].to_numpy(),
+        z=shown.to_numpy().astype(np.float32),
+        coloraxis="coloraxis",
+        name=name,
+        hovertemplate=f"%{{x}} tokens<br>context index %{{y}}<br>{hover}",
+    )
+    return Panel([cells], left_out=left_out(values, log_tokens))

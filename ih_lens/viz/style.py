@@ -1,0 +1,64 @@
+"""Colours, sizes and the template of all figures; every colour can be told apart by colour-blind readers."""
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+PHASE_CHANGE = "#E69F00"
+"""The orange of the band that marks the phase change."""
+
+LINE = "#1F3B63"
+"""A model's own line, where nothing else is encoded in colour."""
+
+HEAD_TYPES: dict[str, tuple[str, str, str]] = {
+    "other": ("other", "#9A9A9A", "solid"),
+    "previous_token": ("previous token", "#009E73", "dash"),
+    "anti_copying_prefix_matching": ("anti-copying prefix-matching", "#CC79A7", "dot"),
+    "induction": ("induction", "#0072B2", "solid"),
+}
+"""Label, colour and dash of each type of head, in the order of drawing: what matters most comes on top."""
+
+DEPTH_SCALE = [(0.0, "#FDB32F"), (0.35, "#E16462"), (0.7, "#8F0DA4"), (1.0, "#0D0887")]
+"""First layer to last layer: light to dark, readable as lines on white."""
+
+TRAINING_SCALE = "Viridis"
+LOSS_SCALE = "Viridis"
+DERIVATIVE_SCALE = "RdBu"
+
+LEFT, RIGHT, TOP, BOTTOM = 85, 215, 70, 65
+"""Margins in pixels, the same in all rows, so that the columns of a table stand below each other."""
+GAP = 14
+PANEL_HEIGHT = 190
+
+TEMPLATE = go.layout.Template(
+    layout=go.Layout(
+        font={"family": "Helvetica, Arial, sans-serif", "size": 12, "color": "#222222"},
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        hovermode="closest",
+        xaxis={"showgrid": True, "gridcolor": "#ECECEC", "linecolor": "#888888", "mirror": True, "zeroline": False},
+        yaxis={"showgrid": True, "gridcolor": "#ECECEC", "linecolor": "#888888", "mirror": True, "zeroline": False},
+        legend={"x": 1.0, "xref": "paper", "xanchor": "left", "y": 1.0, "yanchor": "top", "font": {"size": 11}},
+    )
+)
+
+
+def panel_width(n_panels: int) -> int:
+    """Pixels for one model: a row of up to seven fits a wide window, a longer one scrolls."""
+    return max(170, min(430, 1330 // max(n_panels, 1)))
+
+
+def colour_bar(title: str, **changes: Any) -> dict[str, Any]:
+    """A colour bar at the lower right, below the legend."""
+    return {
+        "title": {"text": title, "side": "right", "font": {"size": 11}},
+        "tickfont": {"size": 11},
+        "thickness": 12,
+        "len": 0.8,
+        "x": 1.0,
+        "xpad": 14,
+        "y": 0.0,
+        "yanchor": "bottom",
+        "outlinewidth": 0,
+        **changes,
+    }

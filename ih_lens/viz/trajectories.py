@@ -1,0 +1,100 @@
+"""Trajectories of models in the space of their losses."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.basedatatypes import BaseTraceType
+
+from ih_lens.errors import InputError
+from ih_lens.viz import style
+from ih_lens.viz.grid import NOT_MEASURED, Bands, Panel, Results, RowLayout, draw_row, tokens_elapsed
+
+
+def plot_token_loss_pca(
+    projections: Results,
+    *,
+    explained_variance_ratio: Sequence[float] | np.ndarray | None = None,
+    phase_changes: Bands | None = None,
+) -> go.Figure:
+    """Each model's path through the first two principal components of the per-token losses.
+
+    Snapshots are coloured from the first to the last; those in the phase change are outlined in orange.
+
+    Args:
+        projections: one of `TokenLossPCA.projections` [snapshot, component] per model, in nats; None where it was
+            not measured.
+        explained_variance_ratio: the components' shares of the variance, shown in the titles of the axes.
+        phase_changes: start and end in tokens elapsed per model, both snapshots included.
+
+    Returns:
+        A row of panels that share their axes.
+
+    Raises:
+        InputError: if a projection has fewer than two components.
+
+    Example:
+        >>> pca = token_loss_pca([losses_1, losses_2])
+        >>> plot_token_loss_pca(dict(zip(["1L", "2L"], pca.projections)))
+    """
+    bands = phase_changes or {}
+    panels = {
+        name: NOT_MEASURED if path is None else _path_panel(path, bands.get(name)) for name, path in projections.items()
+    }
+    titles = [_component_title(number, explained_variance_ratio) for number in (0, 1)]
+    keys: list[BaseTraceType] = [_outline_key()] if any(bands.values()) else []
+    shared = RowLayout("Per-token losses: path through the first two principal components", *titles, keys=keys)
+    figure = draw_row(panels, shared)
+    bar = style.colour_bar("snapshot", tickvals=[0, 1], ticktext=["first", "last"])
+    return figure.update_layout(coloraxis={"colorscale": style.TRAINING_SCALE, "cmin": 0, "cmax": 1, "colorbar": bar})
+
+
+def _component_title(number: int, ratios: Sequence[float] | np.ndarray | None) -> str:
+    """The axis of one component, with its share of the variance where that is given."""
+    share = f", {ratios[number]:.0%}" if ratios is not None and len(ratios) > number else ""
+    return f"component {number + 1} (nats{share})"
+
+
+def _path_panel(path: xr.DataArray, band: tuple[float, float] | None) -> Panel:
+    """One model's snapshots, joined in order."""
+    if path.ndim != 2 or path.sizes.get("component", 0) < 2:
+        raise InputError(
+            f"expected projections [snapshot, component] on at least 2 components, got {dict(path.sizes)}; "
+            "fit with n_components=2 or more"
+        )
+    points = path.transpose("snapshot", "component").to_numpy()
+    tokens = tokens_elapsed(path)
+    snapshots = go.Scatter(
+        x=points[:, 0],
+        y=points[:, 1],
+        mode="lines+markers",
+        line={"color": "#B5B5B5", "width": 1},
+        marker={"color": np.linspace(0, 1, len(points)), "coloraxis": "coloraxis", "size": 6},
+        customdata=tokens,
+        name="snapshots",
+        showlegend=False,
+        hovertemplate="%{customdata:.3s} tokens<br>(%{x:.3g}, %{y:.3g}) nats<extra></extra>",
+    )
+    inside = (tokens >= band[0]) & (tokens <= band[1]) if band else np.zeros(len(tokens), bool)
+    return Panel([*_outline(points[inside]), snapshots])
+
+
+def _outline(points: np.ndarray) -> list[BaseTraceType]:
+    """A wide orange line below the snapshots of the phase change."""
+    if not len(points):
+        return []
+    return [go.Scatter(x=points[:, 0], y=points[:, 1], showlegend=False, hoverinfo="skip", **_OUTLINE)]
+
+
+_OUTLINE = {
+    "mode": "lines+markers",
+    "line": {"color": style.PHASE_CHANGE, "width": 7},
+    "marker": {"color": style.PHASE_CHANGE, "size": 11},
+    "name": "phase change",
+}
+
+
+def _outline_key() -> go.Scatter:
+    """The outline's entry in the legend."""
+    return go.Scatter(x=[None], y=[None], hoverinfo="skip", **_OUTLINE)

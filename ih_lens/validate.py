@@ -1,12 +1,13 @@
 """Every check of arguments, in one place: each returns the checked value or raises with what to do."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ih_lens.errors import InputError
-from ih_lens.types import HeadGroup, HeadIndex, HeadSpelling
+from ih_lens.types import HeadGroup, HeadIndex, HeadSpelling, ModelLike
 
 
 def at_least(name: str, value: int, minimum: int) -> int:
@@ -48,6 +49,15 @@ def token_batch(tokens: Tensor, *, d_vocab: int | None = None, n_ctx: int | None
     return tokens
 
 
+def start_column(tokens: Tensor) -> None:
+    """A first column that can be a start token: one id for all examples, occurring nowhere else."""
+    if tokens.shape[1] < 2 or bool((tokens[:, 0] != tokens[0, 0]).any()) or bool((tokens[:, 1:] == tokens[0, 0]).any()):
+        raise InputError(
+            "has_bos=True: expected one id in the first column of all examples that occurs nowhere else, "
+            "followed by at least one token; leave has_bos out if the examples have no start token"
+        )
+
+
 def head_index(head: HeadSpelling, n_layers: int, n_heads: int) -> HeadIndex:
     """A head that exists in a model of this size."""
     parsed = HeadIndex.parse(head)
@@ -86,9 +96,9 @@ def context_indices(indices: Sequence[int], n_pos: int) -> list[int]:
     return list(indices)
 
 
-def finite_weights(model: nn.Module) -> None:
+def finite_weights(model: nn.Module | ModelLike) -> None:
     """Refuse a model with NaN or infinite weights, naming the first such parameter."""
-    for name, parameter in model.named_parameters():
+    for name, parameter in cast(nn.Module, model).named_parameters():
         if parameter.is_floating_point() and not bool(torch.isfinite(parameter.detach()).all()):
             raise InputError(
                 f"the weights {name} hold NaN or infinity, so no measurement means anything; "

@@ -68,14 +68,18 @@ def head_index(head: HeadSpelling, n_layers: int, n_heads: int) -> HeadIndex:
     return parsed
 
 
+def is_single_head(entry: HeadGroup) -> bool:
+    """Whether an entry of `heads` spells one head; all others are groups, be it of one head."""
+    return isinstance(entry, str) or (len(entry) == 2 and all(isinstance(part, int) for part in entry))
+
+
 def head_groups(heads: Sequence[HeadGroup], n_layers: int, n_heads: int) -> list[tuple[HeadIndex, ...]]:
     """Heads or groups of heads, each as a tuple without repeats."""
     if isinstance(heads, str):
         raise InputError(f"heads: expected a list of heads or of groups, got the text {heads!r}; write [{heads!r}]")
     groups: list[tuple[HeadIndex, ...]] = []
     for entry in heads:
-        single = isinstance(entry, str) or (len(entry) == 2 and all(isinstance(part, int) for part in entry))
-        members: Sequence[HeadSpelling] = [entry] if single else entry  # pyright: ignore[reportAssignmentType]
+        members: Sequence[HeadSpelling] = [entry] if is_single_head(entry) else entry  # pyright: ignore[reportAssignmentType]
         group = tuple(head_index(member, n_layers, n_heads) for member in members)
         if not group or len(set(group)) != len(group):
             raise InputError(f"heads: a group must name at least one head and none twice, got {entry!r}")

@@ -4,6 +4,10 @@ from .data.eval_set import EvalSet as EvalSet
 from .data.random_tokens import random_tokens as random_tokens
 from .data.random_tokens import repeated_random_tokens as repeated_random_tokens
 from .data.restart_cycle import RestartCycle as RestartCycle
+from .data.sources import python_standard_library as python_standard_library
+from .data.text import tokenize_text as tokenize_text
+from .data.token_corpus import TokenCorpus as TokenCorpus
+from .data.token_file import TokenFile as TokenFile
 from .errors import CapabilityError as CapabilityError
 from .errors import DamagedFileError as DamagedFileError
 from .errors import FingerprintError as FingerprintError

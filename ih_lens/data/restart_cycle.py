@@ -49,9 +49,7 @@ class RestartCycle:
         at_least("period", self.period, 2)
         at_least("length", self.length, 2)
         if at_least("n_symbols", self.n_symbols, 2) < self.period:
-            raise InputError(
-                f"n_symbols: a cycle of {self.period} distinct symbols needs at least {self.period}, got {self.n_symbols}"
-            )
+            raise InputError(f"n_symbols: expected at least the {self.period} symbols of a cycle, got {self.n_symbols}")
         if not 0 <= self.restart <= 1:
             raise InputError(f"restart: expected a probability from 0 to 1, got {self.restart!r}")
 

@@ -39,7 +39,7 @@ def random_words(seed: int, stream: Stream, start: int, count: int) -> NDArray[n
 
 def as_uniform(words: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Each word as a number in [0, 1)."""
-    return (words >> np.uint64(11)) * 2.0**-53
+    return (words >> np.uint64(11)) * np.float64(2.0**-53)
 
 
 @lru_cache(maxsize=4)  # asked for again with every batch

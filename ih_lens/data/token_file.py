@@ -1,0 +1,185 @@
+"""A corpus of token ids on disk: one flat binary file that is mapped into memory, and what it is beside it."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from ih_lens.errors import DamagedFileError, InputError
+
+_FORMAT = "ih_lens token file"
+_VERSION = 1
+_TOKENS, _SIDECAR, _TOKENIZER = "tokens.bin", "tokens.json", "tokenizer.json"
+_REMEDY = "make the tokens anew with tokenize_text (ih-lens tokens)"
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """A folder with the ids of a text (tokens.bin), its tokenizer (tokenizer.json) and a description (tokens.json).
+
+    Made by `tokenize_text`, read by `TokenFile.open`. Nothing is held in memory but the description.
+
+    Attributes:
+        path: the folder.
+        n_tokens: ids in the file, end-of-text tokens among them.
+        d_vocab: size of the vocabulary.
+        bos: the id that ends every document here and begins every training example.
+        counts: how often each id occurs [d_vocab].
+        fingerprint: sha256 of the ids.
+        description: text and tokenizer that the ids came from.
+    """
+
+    path: Path
+    n_tokens: int
+    d_vocab: int
+    bos: int
+    counts: tuple[int, ...]
+    fingerprint: str
+    description: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path | str, *, verify: bool = True) -> "TokenFile":
+        """Read the description and check the files against it.
+
+        Args:
+            path: the folder.
+            verify: compare the hash of the ids as well, which reads all of them once (about a second per gigabyte).
+
+        Raises:
+            InputError: if there is no such folder.
+            DamagedFileError: if the folder is something else, of another version, cut short or altered.
+        """
+        path = Path(path).expanduser().absolute()
+        if not path.is_dir():
+            raise InputError(f"{path} is no folder of tokens; {_REMEDY}")
+        sidecar = _read_sidecar(path)
+        try:
+            opened = cls(
+                path=path,
+                n_tokens=int(sidecar["n_tokens"]),
+                d_vocab=int(sidecar["d_vocab"]),
+                bos=int(sidecar["bos"]),
+                counts=tuple(sidecar["counts"]),
+                fingerprint=str(sidecar["fingerprint"]),
+                description=dict(sidecar["description"]),
+            )
+            opened._check_files(str(sidecar["tokenizer_sha256"]), verify)
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise DamagedFileError(f"{path} is incomplete ({error!r}); {_REMEDY}") from error
+        return opened
+
+    def tokens(self) -> NDArray[np.integer[Any]]:
+        """All ids, mapped into memory and read-only; opened anew at each call, so processes share no state."""
+        return np.memmap(self.path / _TOKENS, dtype=_dtype_for(self.d_vocab), mode="r", shape=(self.n_tokens,))
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that made the ids."""
+        return Tokenizer.from_file(str(self.path / _TOKENIZER))
+
+    def _check_files(self, tokenizer_sha256: str, verify: bool) -> None:
+        """Sizes and hashes."""
+        expected = self.n_tokens * _dtype_for(self.d_vocab).itemsize
+        size = (self.path / _TOKENS).stat().st_size
+        if size != expected or len(self.counts) != self.d_vocab or sum(self.counts) != self.n_tokens:
+            raise DamagedFileError(
+                f"{self.path / _TOKENS} has {size} bytes where {expected} are expected, or its counts do not fit; "
+                f"it was cut short or altered: {_REMEDY}"
+            )
+        if _file_hash(self.path / _TOKENIZER) != tokenizer_sha256:
+            raise DamagedFileError(f"{self.path / _TOKENIZER} is not the tokenizer that made these tokens; {_REMEDY}")
+        if verify and _file_hash(self.path / _TOKENS) != self.fingerprint:
+            raise DamagedFileError(f"{self.path / _TOKENS} was altered: its hash is another one; {_REMEDY}")
+
+
+def write_token_file(
+    out: Path,
+    chunks: Iterable[NDArray[np.integer[Any]]],
+    *,
+    tokenizer: Tokenizer,
+    d_vocab: int,
+    bos: int,
+    description: dict[str, Any],
+) -> TokenFile:
+    """Write ids as they come; the folder `out` appears only when all is written.
+
+    Raises:
+        InputError: if there are no ids.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.partial-"))
+    try:
+        counts, digest = _write_tokens(partial / _TOKENS, chunks, d_vocab)
+        if not counts.any():
+            raise InputError("the source holds no text; check its path, the suffixes and the text field")
+        tokenizer.save(str(partial / _TOKENIZER))
+        sidecar = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "n_tokens": int(counts.sum()),
+            "d_vocab": d_vocab,
+            "dtype": _dtype_for(d_vocab).name,
+            "bos": bos,
+            "fingerprint": digest,
+            "tokenizer_sha256": _file_hash(partial / _TOKENIZER),
+            "description": description,
+            "counts": counts.tolist(),
+        }
+        (partial / _SIDECAR).write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
+        partial.chmod(0o755)  # made private by mkdtemp
+        partial.rename(out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return TokenFile.open(out, verify=False)
+
+
+def _write_tokens(
+    path: Path, chunks: Iterable[NDArray[np.integer[Any]]], d_vocab: int
+) -> tuple[NDArray[np.int64], str]:
+    """Append every chunk; count the ids and hash them on the way."""
+    counts, digest, dtype = np.zeros(d_vocab, dtype=np.int64), hashlib.sha256(), _dtype_for(d_vocab)
+    with path.open("wb") as file:
+        for chunk in chunks:
+            counts += np.bincount(chunk, minlength=d_vocab)
+            data = chunk.astype(dtype).tobytes()
+            digest.update(data)
+            file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return counts, digest.hexdigest()
+
+
+def _read_sidecar(path: Path) -> dict[str, Any]:
+    """The JSON beside the ids, if it is ours and of this version."""
+    try:
+        sidecar = json.loads((path / _SIDECAR).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DamagedFileError(f"{path} holds no readable {_SIDECAR} ({error}); {_REMEDY}") from error
+    if not isinstance(sidecar, dict) or sidecar.get("format") != _FORMAT:
+        raise DamagedFileError(f"{path / _SIDECAR} does not describe a token file of this library; {_REMEDY}")
+    if sidecar.get("version") != _VERSION:
+        raise DamagedFileError(
+            f"{path} is a token file of version {sidecar.get('version')!r}, this library reads version {_VERSION}; "
+            f"{_REMEDY}"
+        )
+    return sidecar
+
+
+def _dtype_for(d_vocab: int) -> np.dtype[Any]:
+    """The smallest integer that holds every id, little-endian on every machine."""
+    return np.dtype("<u2" if d_vocab <= 2**16 else "<u4")
+
+
+def _file_hash(path: Path) -> str:
+    """Sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,137 @@
+"""Which measurements a table lacks, and taking them: one job per snapshot, in this process or in several."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from joblib import Parallel, delayed
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformer_lens import HookedTransformer
+
+from ih_lens.data.eval_set import EvalSet
+from ih_lens.errors import DamagedFileError
+from ih_lens.models.config_json import config_to_json
+from ih_lens.models.snapshots import Snapshot
+from ih_lens.report.measuring import MEASUREMENTS
+from ih_lens.report.settings import TableSettings
+from ih_lens.report.store import MeasurementStore, entry_key
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One measurement of one snapshot: what takes it, and the key by which its store knows it."""
+
+    measurement: str
+    key: str
+    measure: Callable[[HookedTransformer, EvalSet, TableSettings], xr.Dataset]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Measurements of one snapshot, which load its model once."""
+
+    snapshot: Snapshot
+    entries: tuple[Entry, ...]
+    store: MeasurementStore
+
+
+@dataclass
+class Plan:
+    """What there is to do.
+
+    Attributes:
+        jobs: snapshots with at least one measurement that is not stored.
+        n_stored: entries found whole.
+        damaged: paths of entries found damaged, which are measured again.
+    """
+
+    jobs: list[Job] = field(default_factory=list[Job])
+    n_stored: int = 0
+    damaged: list[str] = field(default_factory=list[str])
+
+    @property
+    def n_entries(self) -> int:
+        """Measurements to take."""
+        return sum(len(job.entries) for job in self.jobs)
+
+
+def make_entry(
+    snapshot: Snapshot,
+    measurement: str,
+    *,
+    evals: EvalSet,
+    settings: TableSettings,
+    options: Mapping[str, Any] | None = None,
+) -> Entry:
+    """The entry of a measurement; its key covers weights, architecture, examples, settings, options and version."""
+    recipe = MEASUREMENTS[measurement]
+    # equal weights mean another model under another configuration: positions, activation, local windows
+    ingredients = {
+        "version": recipe.version,
+        "weights": snapshot.weights_hash,
+        "architecture": config_to_json(snapshot.cfg),
+        "smeared_keys": snapshot.smeared_keys,
+        "examples": evals.fingerprint,
+        "parameters": {**recipe.parameters(settings, evals.n_pos), **(options or {})},
+    }
+    return Entry(measurement, entry_key(measurement, ingredients), partial(recipe.measure, **(options or {})))
+
+
+def plan(wanted: Iterable[Job]) -> Plan:
+    """Leave out what is stored whole; note what is damaged; ask for nothing twice."""
+    result, seen = Plan(), set[Path]()
+    for job in wanted:
+        missing: list[Entry] = []
+        for entry in job.entries:
+            path = job.store.path(entry.key)
+            if path in seen:
+                continue
+            seen.add(path)
+            try:
+                stored = job.store.read(entry.key) is not None
+            except DamagedFileError as damage:
+                _log.warning("%s; it is measured again", damage)
+                result.damaged.append(str(path))
+                stored = False
+            result.n_stored += stored
+            missing += [] if stored else [entry]
+        if missing:
+            result.jobs.append(Job(job.snapshot, tuple(missing), job.store))
+    return result
+
+
+def run_job(job: Job, evals: EvalSet, settings: TableSettings) -> int:
+    """Measure one snapshot and store each result as soon as it is there; returns how many."""
+    model = job.snapshot.load(device=settings.device)
+    for entry in job.entries:
+        measured = entry.measure(model, evals, settings)
+        job.store.write(entry.key, measured.assign_attrs(model=str(job.snapshot)))
+    return len(job.entries)
+
+
+def run_jobs(
+    jobs: Sequence[Job], evals: EvalSet, settings: TableSettings, *, workers: int, progress: bool, what: str
+) -> None:
+    """Take all measurements of a plan.
+
+    Workers write into the store themselves: an interruption loses only the snapshots in flight. A joblib backend
+    chosen outside (`joblib.parallel_config`) is used.
+    """
+    if not jobs:
+        return
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=not (progress and console.is_terminal)
+    ) as bar:
+        task = bar.add_task(what, total=len(jobs))
+        tasks = (delayed(run_job)(job, evals, settings) for job in jobs)
+        for _ in Parallel(n_jobs=workers, return_as="generator_unordered")(tasks):
+            bar.advance(task)

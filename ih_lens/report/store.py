@@ -1,0 +1,135 @@
+"""A store of measurements on disk: one file per entry, named by the content of everything it depends on.
+
+An entry is a safetensors file: the arrays of a labelled data set, with its labels and a checksum of the arrays
+in the header. It appears under its name only when it is complete, so several processes may write side by side
+and an interruption leaves no half of one.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ih_lens.errors import DamagedFileError
+
+Array = np.ndarray[Any, Any]
+_FORMAT = "ih_lens measurement 1"
+
+
+def entry_key(measurement: str, ingredients: Mapping[str, Any]) -> str:
+    """The name of an entry: the measurement and a hash of all that its numbers depend on.
+
+    Example:
+        >>> entry_key("losses", {"weights": "abc"}) == entry_key("losses", {"weights": "abd"})
+        False
+    """
+    text = json.dumps([measurement, ingredients], sort_keys=True, default=str)
+    return f"{measurement}-{hashlib.sha256(text.encode()).hexdigest()[:40]}"
+
+
+def digest(dataset: xr.Dataset) -> str:
+    """A checksum of every array and label of a data set, whatever order they are in."""
+    total = hashlib.sha256()
+    for name in sorted(map(str, dataset.variables)):
+        values = dataset[name]
+        array = np.ascontiguousarray(values.to_numpy())
+        total.update(f"{name}{values.dims}{array.shape}".encode())
+        total.update(array.tobytes() if array.dtype.kind in "fiub" else json.dumps(array.tolist()).encode())
+    return total.hexdigest()
+
+
+class MeasurementStore:
+    """Measurements in one folder, found by their key.
+
+    Args:
+        folder: made when the first entry is written.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    def path(self, key: str) -> Path:
+        """Where an entry lies, or would lie."""
+        return self.folder / f"{key}.safetensors"
+
+    def write(self, key: str, dataset: xr.Dataset) -> None:
+        """Keep a data set under a key, atomically."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        content = _pack(key, dataset)
+        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".writing-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path(key))
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+    def read(self, key: str) -> xr.Dataset | None:
+        """The data set under a key, None if there is none.
+
+        Raises:
+            DamagedFileError: if the entry is truncated, altered or something else.
+        """
+        path = self.path(key)
+        if not path.exists():
+            return None
+        try:
+            return _unpack(key, path)
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise DamagedFileError(
+                f"the stored measurement {path} is damaged ({error}); delete it and measure again"
+            ) from error
+
+
+def _is_text(array: Array) -> bool:
+    return array.dtype.kind not in "fiub"
+
+
+def _pack(key: str, dataset: xr.Dataset) -> bytes:
+    """The bytes of an entry: numbers as arrays, text labels in the header."""
+    arrays = {str(name): np.ascontiguousarray(dataset[name].to_numpy()) for name in dataset.variables}
+    labels = {
+        "variables": {
+            name: {
+                "dims": dataset[name].dims,
+                "attrs": dataset[name].attrs,
+                "text": array.tolist() if _is_text(array) else None,
+            }
+            for name, array in arrays.items()
+        },
+        "coordinates": [str(name) for name in dataset.coords],
+        "attrs": dataset.attrs,
+    }
+    header = {"format": _FORMAT, "key": key, "digest": digest(dataset), "labels": json.dumps(labels)}
+    return save({name: array for name, array in arrays.items() if not _is_text(array)}, header)
+
+
+def _unpack(key: str, path: Path) -> xr.Dataset:
+    """Read an entry and hold it against its checksum."""
+    with safe_open(path, framework="numpy") as file:
+        header: dict[str, str] = file.metadata() or {}
+        if header.get("format") != _FORMAT or header.get("key") != key:
+            raise ValueError(f"it says {header.get('format')!r} and {header.get('key')!r}")
+        labels = json.loads(header["labels"])
+        variables = {
+            name: (entry["dims"], file.get_tensor(name) if entry["text"] is None else entry["text"], entry["attrs"])
+            for name, entry in labels["variables"].items()
+        }
+    coordinates = {name: variables.pop(name) for name in labels["coordinates"]}
+    dataset = xr.Dataset(variables, coordinates, labels["attrs"])
+    if digest(dataset) != header["digest"]:
+        raise ValueError("its numbers differ from their checksum")
+    return dataset

@@ -29,7 +29,7 @@ def depth_panel(values: xr.DataArray, log_tokens: bool) -> Panel:
 
     def look(head: HeadIndex) -> HeadLook:
         depth = head.layer / max(n_layers - 1, 1)
-        return HeadLook("", sample_colorscale(style.DEPTH_SCALE, depth)[0], "solid", head.layer)
+        return HeadLook("", str(sample_colorscale(style.DEPTH_SCALE, depth)[0]), "solid", head.layer)
 
     return _head_panel(values, look, log_tokens)
 

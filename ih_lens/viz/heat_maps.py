@@ -1,5 +1,7 @@
 """Heat maps over training and context index: the loss, and its derivative."""
 
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
@@ -38,7 +40,7 @@ def plot_loss_by_context_index(
     Example:
         >>> plot_loss_by_context_index({"2L": loss_by_context_index(losses)})
     """
-    colours = {"colorscale": style.LOSS_SCALE, "colorbar": style.colour_bar("loss (nats)")}
+    colours: dict[str, Any] = {"colorscale": style.LOSS_SCALE, "colorbar": style.colour_bar("loss (nats)")}
     return _draw_maps(losses, "Loss by context index", "loss %{z:.3f} nats", colours, phase_changes, log_tokens)
 
 
@@ -64,7 +66,7 @@ def plot_loss_derivative(
     """
     end = _scale_end(derivatives)
     bar = style.colour_bar("nats per e-fold of context")
-    colours = {"colorscale": style.DERIVATIVE_SCALE, "cmin": -end, "cmax": end, "colorbar": bar}
+    colours: dict[str, Any] = {"colorscale": style.DERIVATIVE_SCALE, "cmin": -end, "cmax": end, "colorbar": bar}
     title = "Derivative of the loss with respect to ln(context index)"
     return _draw_maps(derivatives, title, "derivative %{z:.3f} nats", colours, phase_changes, log_tokens)
 
@@ -80,7 +82,7 @@ def _draw_maps(
     results: Results,
     title: str,
     hover: str,
-    colours: dict[str, object],
+    colours: dict[str, Any],
     bands: Bands | None,
     log_tokens: bool,
 ) -> go.Figure:

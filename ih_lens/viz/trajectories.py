@@ -42,9 +42,9 @@ def plot_token_loss_pca(
     panels = {
         name: NOT_MEASURED if path is None else _path_panel(path, bands.get(name)) for name, path in projections.items()
     }
-    titles = [_component_title(number, explained_variance_ratio) for number in (0, 1)]
+    x_title, y_title = (_component_title(number, explained_variance_ratio) for number in (0, 1))
     keys: list[BaseTraceType] = [_outline_key()] if any(bands.values()) else []
-    shared = RowLayout("Per-token losses: path through the first two principal components", *titles, keys=keys)
+    shared = RowLayout("Per-token losses: path through the first two principal components", x_title, y_title, keys=keys)
     figure = draw_row(panels, shared)
     bar = style.colour_bar("snapshot", tickvals=[0, 1], ticktext=["first", "last"])
     return figure.update_layout(coloraxis={"colorscale": style.TRAINING_SCALE, "cmin": 0, "cmax": 1, "colorbar": bar})

@@ -1,0 +1,76 @@
+"""What an ablation is made of: the copies of the examples that run side by side, and how a kind changes the run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ih_lens.types import HeadIndex, Hook, ModelLike
+
+Group = tuple[HeadIndex, ...]
+LayerOutputs = Mapping[int, Float[Tensor, "_example _pos head_index d_head"]]
+"""Per layer what the heads' z is replaced by; the first two axes have length 1 where it is the same for all."""
+
+
+@dataclass(frozen=True)
+class Worlds:
+    """Copies of the same examples along the batch axis: first the clean one if there is one, then one per group.
+
+    Attributes:
+        groups: the heads that are ablated in each copy.
+        has_clean: whether the first copy is left as it is.
+        first_layer: the layer that the copies start from, still equal.
+        n_layers: of the model.
+        n_examples: in each copy.
+        replacements: what takes the place of the heads' outputs.
+    """
+
+    groups: Sequence[Group]
+    has_clean: bool
+    first_layer: int
+    n_layers: int
+    n_examples: int
+    replacements: LayerOutputs
+
+    def split(self, values: Tensor) -> Tensor:
+        """The batch axis as [world, example]."""
+        return values.unflatten(0, (-1, self.n_examples))
+
+    def replace_heads(self) -> list[Hook]:
+        """Hooks that put the replacement in place of each copy's own heads, at `hook_z`."""
+        layers = sorted({head.layer for group in self.groups for head in group})
+        return [(f"blocks.{layer}.attn.hook_z", self._replace_in(layer)) for layer in layers]
+
+    def _replace_in(self, layer: int) -> Callable[..., Tensor]:
+        def replace(z: Float[Tensor, "row pos head_index d_head"], hook: Any) -> Tensor:  # noqa: ARG001
+            replaced = z.clone()
+            worlds = self.split(replaced)
+            for world, group in enumerate(self.groups, start=int(self.has_clean)):
+                for head in group:
+                    if head.layer == layer:
+                        worlds[world, :, :, head.head] = self.replacements[layer][:, :, head.head].to(z)
+            return replaced
+
+        return replace
+
+
+class AblationKind(Protocol):
+    """One way to ablate; what all have in common, the replaced heads, is not part of it."""
+
+    def check(self, model: ModelLike) -> None:
+        """Refuse a model that this kind cannot be measured on.
+
+        Raises:
+            CapabilityError: with the reason.
+        """
+        ...
+
+    def needs_clean(self, first_layer: int, n_layers: int) -> bool:
+        """Whether copies that start at `first_layer` need an untouched copy beside them."""
+        ...
+
+    def hooks(self, worlds: Worlds) -> list[Hook]:
+        """What else to change in the run."""
+        ...

@@ -1,0 +1,210 @@
+"""Forward passes that measurements share: started once, continued from any layer, read only where needed."""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+from transformer_lens import HookedTransformer
+from transformer_lens.utilities.activation_functions import apply_softcap
+
+from ih_lens.data.eval_set import EvalSet
+from ih_lens.errors import InputError
+from ih_lens.models.capabilities import require_causal
+from ih_lens.types import Hook, ModelLike
+from ih_lens.validate import at_least, finite_weights, token_batch
+
+TOKENS_PER_PASS = 4096
+"""Tokens of one forward pass where no batch size is given; fixed, so that memory and results do not depend on the
+machine."""
+
+LOGITS_PER_CHUNK = 2**22
+"""Logits that exist at once: 16 MB in float32, whatever the vocabulary."""
+
+
+def check_measurable(model: ModelLike, evals: EvalSet) -> None:
+    """Refuse a model that predicts no next tokens or has damaged weights, and examples that it cannot read.
+
+    Raises:
+        CapabilityError: for encoders and other models that see later tokens.
+        InputError: naming the weights, or the tokens that do not fit the vocabulary or the context.
+    """
+    if not isinstance(evals, EvalSet):
+        raise InputError(
+            f"evals: expected an EvalSet, got {type(evals).__name__}; make one with EvalSet.from_tokens(tokens, seed=0)"
+        )
+    finite_weights(as_module(model))
+    require_causal(model)
+    token_batch(
+        evals.tokens,
+        d_vocab=min(model.cfg.d_vocab, model.cfg.d_vocab_out),  # every token is read, and predicted
+        n_ctx=model.cfg.n_ctx,
+        min_length=2,
+    )
+
+
+def as_module(model: ModelLike) -> nn.Module:
+    """The model as the PyTorch module that it is."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model: expected a HookedTransformer, got {type(model).__name__}; load one with load_model")
+    return model
+
+
+def loss_dtype(model: ModelLike) -> torch.dtype:
+    """Losses are float32 at least; float64 models keep float64."""
+    return torch.promote_types(next(as_module(model).parameters()).dtype, torch.float32)
+
+
+def rows_per_pass(batch_size: int | None, n_pos: int) -> int:
+    """How many examples (or copies of examples) go through the model together."""
+    if batch_size is None:
+        return max(1, TOKENS_PER_PASS // n_pos)
+    return at_least("batch_size", batch_size, 1)
+
+
+@contextmanager
+def measuring(model: ModelLike) -> Generator[None]:
+    """No gradients, evaluation mode; afterwards every module is in the mode that it was in.
+
+    `no_grad` and not `inference_mode`: TransformerLens keeps tables of positions in the model when it first needs
+    them, and those made in inference mode could not be trained with afterwards.
+    """
+    was_training = [module for module in as_module(model).modules() if module.training]
+    as_module(model).eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in was_training:
+            module.training = True
+
+
+class Rows(Protocol):
+    """Examples on their way through a model, one row each."""
+
+    def repeat(self, n_copies: int) -> "Rows":
+        """All rows once more per copy, one copy after the other."""
+        ...
+
+    def advance(self, layer: int, hooks: Sequence[Hook] = ()) -> "Rows":
+        """The rows as they enter `layer`, with hooks in effect until there."""
+        ...
+
+    def losses(
+        self, indices: Int[Tensor, "kept context_index"], *, hooks: Sequence[Hook] = (), skip: int = 0
+    ) -> Float[Tensor, "kept context_index"]:
+        """Run to the end; the loss at the given context indices of every row but the first `skip`."""
+        ...
+
+
+def start_rows(model: ModelLike, tokens: Int[Tensor, "row pos"]) -> Rows:
+    """Rows before the first layer.
+
+    A HookedTransformer can be continued from any layer, so nothing is computed twice; any other model is run from
+    its tokens each time, because TransformerLens's bridges execute the earlier layers all the same.
+    """
+    if not isinstance(model, HookedTransformer):
+        return TokenRows(model, tokens.to(next(as_module(model).parameters()).device))
+    residual, _, shortformer_pos_embed, attention_mask = model.input_to_embed(tokens)
+    return ResidualRows(model, tokens, 0, residual, shortformer_pos_embed, attention_mask)
+
+
+@dataclass(frozen=True)
+class ResidualRows:
+    """Rows of a HookedTransformer: the residual stream before `layer`, and what later layers need beside it."""
+
+    model: HookedTransformer
+    tokens: Int[Tensor, "row pos"]
+    layer: int
+    residual: Float[Tensor, "row pos d_model"]
+    shortformer_pos_embed: Float[Tensor, "row pos d_model"] | None
+    attention_mask: Tensor | None
+
+    def repeat(self, n_copies: int) -> "ResidualRows":
+        """All rows once more per copy, one copy after the other."""
+
+        def repeated(values: Any) -> Any:
+            return None if values is None else values.repeat(n_copies, *[1] * (values.ndim - 1))
+
+        return replace(
+            self,
+            tokens=repeated(self.tokens),
+            residual=repeated(self.residual),
+            shortformer_pos_embed=repeated(self.shortformer_pos_embed),
+            attention_mask=repeated(self.attention_mask),
+        )
+
+    def advance(self, layer: int, hooks: Sequence[Hook] = ()) -> "ResidualRows":
+        """The rows as they enter `layer`; only the layers between are run."""
+        if layer == self.layer:
+            return self
+        residual = self.model.run_with_hooks(
+            self.residual,
+            fwd_hooks=list(hooks),
+            start_at_layer=self.layer,
+            stop_at_layer=layer,
+            shortformer_pos_embed=self.shortformer_pos_embed,
+            attention_mask=self.attention_mask,
+        )
+        return replace(self, layer=layer, residual=residual)
+
+    def losses(
+        self, indices: Int[Tensor, "kept context_index"], *, hooks: Sequence[Hook] = (), skip: int = 0
+    ) -> Float[Tensor, "kept context_index"]:
+        """Losses in nats; the unembedding is applied only where one is asked for."""
+        last = self.advance(self.model.cfg.n_layers, hooks)
+        indices = indices.to(last.residual.device)
+        predicting = _at(last.residual[skip:], indices - 1).flatten(0, 1)
+        targets = _at(self.tokens[skip:].to(indices.device), indices).flatten()
+        rows_at_once = max(1, LOGITS_PER_CHUNK // self.model.cfg.d_vocab_out)
+        chunks = zip(predicting.split(rows_at_once), targets.split(rows_at_once), strict=True)
+        return torch.cat([cross_entropy(self._unembed(at), target) for at, target in chunks]).view(indices.shape)
+
+    def _unembed(self, residual: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_vocab_out"]:
+        """Logits from the final residual stream, as HookedTransformer.forward ends."""
+        normalized = (
+            residual[None] if self.model.cfg.normalization_type is None else self.model.ln_final(residual[None])
+        )
+        return apply_softcap(self.model.unembed(normalized), self.model.cfg.output_logits_soft_cap)[0]
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Rows of a model that can only be run whole: their tokens, at every layer."""
+
+    model: ModelLike
+    tokens: Int[Tensor, "row pos"]
+
+    def repeat(self, n_copies: int) -> "TokenRows":
+        """All rows once more per copy, one copy after the other."""
+        return replace(self, tokens=self.tokens.repeat(n_copies, 1))
+
+    def advance(self, layer: int, hooks: Sequence[Hook] = ()) -> "TokenRows":  # noqa: ARG002
+        """The same rows; the model runs only if there are hooks that wait for it."""
+        if hooks:
+            self.model.run_with_hooks(self.tokens, fwd_hooks=list(hooks))
+        return self
+
+    def losses(
+        self, indices: Int[Tensor, "kept context_index"], *, hooks: Sequence[Hook] = (), skip: int = 0
+    ) -> Float[Tensor, "kept context_index"]:
+        """Losses in nats from the logits of a whole run."""
+        logits = self.model.run_with_hooks(self.tokens, fwd_hooks=list(hooks), return_type="logits")[skip:]
+        indices = indices.to(logits.device)
+        targets = _at(self.tokens[skip:].to(logits.device), indices)
+        return cross_entropy(_at(logits, indices - 1).flatten(0, 1), targets.flatten()).view(indices.shape)
+
+
+def cross_entropy(logits: Float[Tensor, "row d_vocab_out"], targets: Int[Tensor, "row"]) -> Float[Tensor, "row"]:
+    """-log softmax(logits)[target] in nats, in float32 at least."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return functional.cross_entropy(logits, targets, reduction="none")
+
+
+def _at(values: Tensor, places: Int[Tensor, "row place"]) -> Tensor:
+    """Each row's entries at its own places along the second axis."""
+    return values[torch.arange(len(values), device=values.device)[:, None], places]

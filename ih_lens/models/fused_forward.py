@@ -1,0 +1,221 @@
+"""The forward pass of a `HookedTransformer` without its hooks: the same parameters, fused attention."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformer_lens import HookedTransformer
+from transformer_lens.components import (
+    MLP,
+    Attention,
+    GatedMLP,
+    GroupedQueryAttention,
+    LayerNorm,
+    LayerNormPre,
+    RMSNorm,
+    RMSNormPre,
+    TransformerBlock,
+)
+from transformer_lens.components.abstract_attention import AbstractAttention
+from transformer_lens.utilities.architectures import POST_NORM_ARCHITECTURES
+
+from ih_lens.errors import CapabilityError
+from ih_lens.models.smeared_keys import SmearedKeyAttention, SmearedKeyGroupedQueryAttention, smear_keys
+
+_ATTENTION = (Attention, GroupedQueryAttention, SmearedKeyAttention, SmearedKeyGroupedQueryAttention)
+_NORMS = (LayerNorm, LayerNormPre, RMSNorm, RMSNormPre, nn.Identity)
+_POSITIONS = ("standard", "shortformer", "rotary", "alibi")
+_ABSENT = {
+    "attention in both directions": lambda cfg: cfg.attention_dir != "causal",
+    "soft-capped scores or logits": lambda cfg: cfg.attn_scores_soft_cap > 0 or cfg.output_logits_soft_cap > 0,
+    "normalised queries and keys": lambda cfg: cfg.use_qk_norm,
+    "clipped queries, keys and values": lambda cfg: cfg.clip_qkv is not None,
+    "attention sinks": lambda cfg: cfg.use_attention_sinks,
+    "scaling that depends on the context's length": lambda cfg: cfg.use_logn_attn or cfg.use_dynamic_ntk_rope,
+    "normalisation after a layer": lambda cfg: (
+        cfg.use_normalization_before_and_after or cfg.original_architecture in POST_NORM_ARCHITECTURES
+    ),
+    "normalised embeddings": lambda cfg: cfg.post_embedding_ln,
+    "mixtures of experts": lambda cfg: cfg.num_experts is not None,
+    "4-bit weights": lambda cfg: cfg.load_in_4bit,
+    "several devices": lambda cfg: cfg.n_devices > 1,
+    "weights of less than 32 bits": lambda cfg: cfg.dtype not in (torch.float32, torch.float64),
+}
+"""What is not covered, each with how to see that a configuration has it."""
+
+
+def fused_logits(model: HookedTransformer, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
+    """Logits of the model, differentiable in its parameters; no hook runs.
+
+    Agrees with `model(tokens)` up to rounding. Attention patterns are never formed, so time and memory grow less
+    with the context.
+
+    Args:
+        model: attention-only or with (gated) MLPs; LayerNorm, RMSNorm or none, folded or not; standard,
+            shortformer, rotary or ALiBi positions; grouped queries, local attention and smeared keys included.
+        tokens: ids, on the model's device.
+
+    Raises:
+        CapabilityError: for an architecture that has more than this.
+
+    Example:
+        >>> model = build_model(attention_only(n_layers=2))
+        >>> torch.allclose(fused_logits(model, tokens), model(tokens), atol=1e-4)
+        True
+    """
+    require_fused_forward(model)
+    residual = F.embedding(tokens, model.embed.W_E)
+    positions = _positions(model, tokens.shape[1])
+    if model.cfg.positional_embedding_type == "standard":
+        residual = residual + positions
+        positions = None
+    for block in model.blocks:
+        residual = _block(block, residual, positions)
+    if model.cfg.normalization_type is not None:
+        residual = _normalize(model.ln_final, residual)
+    return F.linear(residual, model.unembed.W_U.T, model.unembed.b_U)
+
+
+def require_fused_forward(model: HookedTransformer) -> None:
+    """Refuse a model that `fused_logits` would compute wrongly.
+
+    Raises:
+        CapabilityError: naming what it has.
+    """
+    cfg = model.cfg
+    reasons = [what for what, has in _ABSENT.items() if has(cfg)]
+    if cfg.positional_embedding_type not in _POSITIONS:
+        reasons.append(f"{cfg.positional_embedding_type} positions")
+    for block in model.blocks:
+        reasons += [f"{type(part).__name__} modules" for part in _unknown_parts(block)]
+    if reasons:
+        raise CapabilityError(
+            f"the fused forward pass does not cover {', '.join(dict.fromkeys(reasons))}; call the model itself"
+        )
+
+
+def _unknown_parts(block: Any) -> list[nn.Module]:
+    """Modules of a layer whose arithmetic is not written down here."""
+    if type(block) is not TransformerBlock:
+        return [block]
+    unknown = [] if type(block.attn) in _ATTENTION and block.attn.q_norm is None else [block.attn]
+    unknown += [norm for norm in (block.ln1, getattr(block, "ln2", None)) if norm and type(norm) not in _NORMS]
+    mlp = getattr(block, "mlp", None)
+    if mlp is not None and (type(mlp) not in (MLP, GatedMLP) or mlp.cfg.is_layer_norm_activation()):
+        unknown.append(mlp)
+    return unknown
+
+
+def _positions(model: HookedTransformer, n_pos: int) -> Float[Tensor, "pos d_model"] | None:
+    """Learned positions, where the model has them."""
+    if model.cfg.positional_embedding_type not in ("standard", "shortformer"):
+        return None
+    return model.pos_embed.W_pos[:n_pos]
+
+
+def _block(
+    block: Any, residual: Float[Tensor, "batch pos d_model"], positions: Float[Tensor, "pos d_model"] | None
+) -> Float[Tensor, "batch pos d_model"]:
+    """One layer; `positions` are added to the inputs of queries and keys only (shortformer)."""
+    after = residual + _attention(block.attn, _normalize(block.ln1, residual), positions)
+    if block.cfg.attn_only:
+        return after
+    source = residual if block.cfg.parallel_attn_mlp else after
+    return after + _mlp(block.mlp, _normalize(block.ln2, source))
+
+
+def _normalize(norm: Any, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+    if isinstance(norm, nn.Identity):
+        return x
+    weight = getattr(norm, "w", None)
+    if isinstance(norm, RMSNorm | RMSNormPre):
+        return F.rms_norm(x, x.shape[-1:], weight, norm.eps)
+    return F.layer_norm(x, x.shape[-1:], weight, getattr(norm, "b", None), norm.eps)
+
+
+def _attention(
+    attention: Any, x: Float[Tensor, "batch pos d_model"], positions: Float[Tensor, "pos d_model"] | None
+) -> Float[Tensor, "batch pos d_model"]:
+    W_K, W_V, b_K, b_V = _key_value_parameters(attention)
+    if positions is None:
+        q, k, v = _project(x, [attention.W_Q, W_K, W_V], [attention.b_Q, b_K, b_V])
+    else:
+        q, k = _project(x + positions, [attention.W_Q, W_K], [attention.b_Q, b_K])
+        (v,) = _project(x, [W_V], [b_V])
+    if isinstance(attention, SmearedKeyAttention | SmearedKeyGroupedQueryAttention):
+        k = smear_keys(k, attention.alpha)
+    if attention.cfg.positional_embedding_type == "rotary":
+        q, k = attention.apply_rotary(q), attention.apply_rotary(k)
+    repeats = q.shape[2] // k.shape[2]
+    if repeats > 1:
+        k, v = k.repeat_interleave(repeats, dim=2), v.repeat_interleave(repeats, dim=2)
+    z = _attend(attention, q, k, v)
+    return F.linear(z.flatten(2), attention.W_O.flatten(0, 1).T, attention.b_O)
+
+
+def _key_value_parameters(attention: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Those that exist: under grouped queries fewer heads than queries have."""
+    if isinstance(attention, GroupedQueryAttention):
+        return attention._W_K, attention._W_V, attention._b_K, attention._b_V
+    return attention.W_K, attention.W_V, attention.b_K, attention.b_V
+
+
+def _project(
+    x: Float[Tensor, "batch pos d_model"], weights: Sequence[Tensor], biases: Sequence[Tensor]
+) -> tuple[Float[Tensor, "batch pos _ d_head"], ...]:
+    """Several projections in one product: [head, d_model, d_head] each, as [batch, pos, head, d_head]."""
+    matrix = torch.cat([*weights]).transpose(1, 2).flatten(0, 1)
+    together = F.linear(x, matrix, torch.cat([*biases]).flatten()).unflatten(-1, (-1, weights[0].shape[2]))
+    return together.split([len(weight) for weight in weights], dim=2)
+
+
+def _attend(
+    attention: AbstractAttention,
+    q: Float[Tensor, "batch pos head_index d_head"],
+    k: Float[Tensor, "batch pos head_index d_head"],
+    v: Float[Tensor, "batch pos head_index d_head"],
+) -> Float[Tensor, "batch pos head_index d_head"]:
+    mask = _mask(attention, q)
+    z = F.scaled_dot_product_attention(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        attn_mask=mask,
+        is_causal=mask is None,
+        scale=1 / float(attention.attn_scale),
+    )
+    return z.transpose(1, 2)
+
+
+def _mask(
+    attention: AbstractAttention, q: Float[Tensor, "batch pos head_index d_head"]
+) -> Float[Tensor, "head_index query_pos key_pos"] | Bool[Tensor, "query_pos key_pos"] | None:
+    """What local attention and ALiBi need beyond causality."""
+    n_pos, alibi = q.shape[1], attention.cfg.positional_embedding_type == "alibi"
+    if attention.attn_type != "local" and not alibi:
+        return None
+    seen = torch.ones(n_pos, n_pos, dtype=torch.bool, device=q.device).tril()
+    if attention.attn_type == "local":
+        seen = seen.triu(1 - int(attention.cfg.window_size or n_pos))
+    if not alibi:
+        return seen
+    bias = AbstractAttention.create_alibi_bias(attention.cfg.n_heads, n_pos, q.device)
+    return bias.to(q.dtype).masked_fill(~seen, -torch.inf)
+
+
+def _mlp(mlp: Any, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+    if isinstance(mlp, GatedMLP):
+        neurons = _activate(mlp, F.linear(x, mlp.W_gate.T)) * F.linear(x, mlp.W_in.T) + mlp.b_in
+    else:
+        neurons = _activate(mlp, F.linear(x, mlp.W_in.T, mlp.b_in))
+    return F.linear(neurons, mlp.W_out.T, mlp.b_out)
+
+
+def _activate(mlp: Any, x: Float[Tensor, "batch pos d_mlp"]) -> Float[Tensor, "batch pos d_mlp"]:
+    """The activation function; "gelu_new" is PyTorch's tanh approximation, which is one operation there."""
+    if mlp.cfg.act_fn == "gelu_new":
+        return F.gelu(x, approximate="tanh")
+    return mlp.act_fn(x)

@@ -1,0 +1,34 @@
+"""The tokenizer of a run, given back to the models that were trained on its tokens."""
+
+from pathlib import Path
+from typing import Any
+
+from transformer_lens import HookedTransformer
+from transformers import PreTrainedTokenizerFast
+
+from ih_lens.errors import DamagedFileError
+from ih_lens.models.files import entry, file_inside, sha256_of
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+def attach_tokenizer(model: HookedTransformer, record: dict[str, Any] | None, snapshot: Path) -> None:
+    """Give the model the tokenizer of the run that the snapshot lies in.
+
+    A snapshot that was moved out of its run has none; a record of None says that the run had none.
+
+    Raises:
+        DamagedFileError: if the run's tokenizer is not the one that the snapshot was trained with.
+    """
+    run = snapshot.resolve().parent.parent
+    if record is None or snapshot.resolve().parent.name != "snapshots" or not (run / TOKENIZER_FILE).exists():
+        return
+    file = file_inside(run, TOKENIZER_FILE)
+    if sha256_of(file) != entry(record, "sha256", str, file):
+        raise DamagedFileError(
+            f"{file} is not the tokenizer that {snapshot} was trained with; restore it, or move the snapshot elsewhere"
+        )
+    bos_token = record.get("bos_token")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file), bos_token=bos_token, add_bos_token=True)
+    model.set_tokenizer(tokenizer, default_padding_side="right")
+    model.cfg.default_prepend_bos = bos_token is not None

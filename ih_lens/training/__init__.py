@@ -1,0 +1,1 @@
+"""Training with snapshots: schedules, the trainer, the run folder (Model Details)."""

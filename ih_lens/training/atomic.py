@@ -1,0 +1,68 @@
+"""Writing so that a kill at any moment leaves either the old or the new, never a part."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+TEMPORARY_PREFIX = ".tmp-"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one step."""
+    temporary = _temporary(path)
+    temporary.write_bytes(content)
+    _sync(temporary)
+    temporary.replace(path)
+    _sync(path.parent)
+
+
+def to_json_bytes(record: Any) -> bytes:
+    """Readable JSON; refuses NaN and infinity, which are no JSON."""
+    return (json.dumps(record, indent=1, allow_nan=False) + "\n").encode()
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill; it gets its name, and becomes visible, only when everything in it is on the disk."""
+    temporary = _temporary(path)
+    temporary.mkdir(parents=True)
+    yield temporary
+    for file in temporary.iterdir():
+        _sync(file)
+    _sync(temporary)
+    temporary.rename(path)
+    _sync(path.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder; it loses its name first, so that no half of it is ever found under it."""
+    temporary = _temporary(path)
+    path.rename(temporary)
+    shutil.rmtree(temporary)
+
+
+def clear_temporaries(folder: Path) -> None:
+    """Remove what an interrupted writer left behind."""
+    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    return path.parent / f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex[:8]}"
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

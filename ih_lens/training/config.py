@@ -1,0 +1,149 @@
+"""Everything that decides how a model is trained, beside the model and the data."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from ih_lens.errors import InputError
+from ih_lens.training.schedule import SnapshotSchedule, every
+from ih_lens.validate import at_least, one_of
+
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
+AfterWarmup: TypeAlias = Literal["constant", "linear", "cosine"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimizer, schedules, snapshots and seeds of one training.
+
+    Args:
+        n_steps: optimizer steps.
+        batch_size: examples per step, over all devices together.
+        lr: learning rate after warm-up.
+        snapshots: when to keep the model: `every(n)`, `powers_of_two(first, last)` or `at_steps([...])`; step 0 and
+            the last step are always kept.
+        seed: of the weights.
+        data_seed: of the examples' order. Models with one data seed see the same examples in the same order.
+        warmup_steps: steps over which the learning rate rises linearly from lr / warmup_steps.
+        after_warmup: "constant"; or "linear" or "cosine" decay that ends at `final_lr_fraction` of lr.
+        final_lr_fraction: share of lr at the last step, used by "linear" and "cosine".
+        weight_decay: of AdamW; applied to matrices, not to biases, gains, positions and alphas.
+        weight_decay_changes: (step, value) pairs: from that step on it is that value. The paper lowers it once.
+        betas: of AdamW.
+        grad_clip: largest norm of the gradient; None leaves it as it is.
+        precision: "bfloat16" computes matrix products in it (autocast) and keeps weights in float32; "auto" does so
+            where the processor or GPU multiplies bfloat16 natively and the model is wide enough to gain.
+        n_held_out: examples of the corpus to keep in the run folder that are never trained on; None keeps what the
+            corpus sets aside, at most 1000.
+        state_every: save what resuming needs every so many steps too, not only with every snapshot.
+        repeat_examples: begin anew where the corpus ends, instead of refusing.
+        device: where to train; None takes the model configuration's.
+
+    Raises:
+        InputError: for values that make no sense, naming the field.
+
+    Example:
+        >>> TrainConfig(n_steps=1000, batch_size=32, lr=1e-3, snapshots=every(25))
+    """
+
+    n_steps: int
+    batch_size: int
+    lr: float
+    snapshots: SnapshotSchedule = dataclasses.field(default_factory=lambda: every(50))
+    seed: int = 0
+    data_seed: int = 0
+    warmup_steps: int = 100
+    after_warmup: AfterWarmup = "constant"
+    final_lr_fraction: float = 0.1
+    weight_decay: float = 0.05
+    weight_decay_changes: tuple[tuple[int, float], ...] = ()
+    betas: tuple[float, float] = (0.9, 0.98)
+    grad_clip: float | None = 1.0
+    precision: Precision = "auto"
+    n_held_out: int | None = None
+    state_every: int | None = None
+    repeat_examples: bool = False
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, minimum in (("n_steps", 1), ("batch_size", 1), ("seed", 0), ("data_seed", 0), ("warmup_steps", 0)):
+            at_least(name, getattr(self, name), minimum)
+        for name, minimum in (("n_held_out", 0), ("state_every", 1)):
+            if getattr(self, name) is not None:
+                at_least(name, getattr(self, name), minimum)
+        one_of("precision", self.precision, ("auto", "float32", "bfloat16"))
+        one_of("after_warmup", self.after_warmup, ("constant", "linear", "cosine"))
+        self._check_numbers()
+        if not isinstance(self.snapshots, SnapshotSchedule):
+            raise InputError(
+                f"snapshots: expected every(n), powers_of_two(first, last) or at_steps([...]), got {self.snapshots!r}"
+            )
+
+    def _check_numbers(self) -> None:
+        _require("lr", self.lr, 0 < self.lr < math.inf, "a positive number")
+        _require("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "a number of at least 0")
+        _require("final_lr_fraction", self.final_lr_fraction, 0 <= self.final_lr_fraction <= 1, "a share from 0 to 1")
+        _require("betas", self.betas, all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1")
+        if self.grad_clip is not None:
+            _require("grad_clip", self.grad_clip, self.grad_clip > 0, "a positive number or None")
+        steps = [step for step, _ in self.weight_decay_changes]
+        rising = steps == sorted(set(steps)) and all(step >= 1 for step in steps)
+        sound = rising and all(0 <= value < math.inf for _, value in self.weight_decay_changes)
+        _require(
+            "weight_decay_changes", self.weight_decay_changes, sound, "(step, value) pairs with rising steps from 1"
+        )
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of the update number `step`, counted from 0.
+
+        Example:
+            >>> TrainConfig(n_steps=10, batch_size=1, lr=1.0, warmup_steps=4).learning_rate(1)
+            0.5
+        """
+        if step < self.warmup_steps:
+            return self.lr * (step + 1) / self.warmup_steps
+        if self.after_warmup == "constant":
+            return self.lr
+        progress = (step - self.warmup_steps) / max(1, self.n_steps - 1 - self.warmup_steps)
+        remaining = 1 - progress if self.after_warmup == "linear" else (1 + math.cos(math.pi * progress)) / 2
+        return self.lr * (self.final_lr_fraction + (1 - self.final_lr_fraction) * remaining)
+
+    def weight_decay_at(self, step: int) -> float:
+        """The weight decay of the update number `step`, counted from 0."""
+        passed = [value for change, value in self.weight_decay_changes if change <= step]
+        return passed[-1] if passed else self.weight_decay
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field as numbers, texts and lists."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        changes = [list(change) for change in self.weight_decay_changes]
+        return {
+            **fields,
+            "snapshots": self.snapshots.to_json(),
+            "betas": list(self.betas),
+            "weight_decay_changes": changes,
+        }
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "TrainConfig":
+        """What `to_json` wrote.
+
+        Raises:
+            InputError: if a field is unknown, missing or makes no sense.
+        """
+        try:
+            values = {
+                **record,
+                "snapshots": SnapshotSchedule.from_json(record["snapshots"]),
+                "betas": tuple(record["betas"]),
+                "weight_decay_changes": tuple((step, value) for step, value in record["weight_decay_changes"]),
+            }
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"this is no training configuration: {error!r}") from error
+
+
+def _require(name: str, value: object, sound: bool, expected: str) -> None:
+    if not sound:
+        raise InputError(f"{name}: expected {expected}, got {value!r}")

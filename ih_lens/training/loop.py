@@ -1,0 +1,128 @@
+"""The training loop: steps, losses, snapshots and the state to resume from."""
+
+import math
+
+import torch
+from torch import Tensor
+from transformer_lens import HookedTransformer
+
+from ih_lens.errors import RunError
+from ih_lens.training.batches import Batches
+from ih_lens.training.config import TrainConfig
+from ih_lens.training.optimizer import build_optimizer, restore_optimizer, set_schedules
+from ih_lens.training.processes import Processes
+from ih_lens.training.progress import ProgressBar, TrainingCost, progress_bar
+from ih_lens.training.run_folder import LossLog, RunFolder
+from ih_lens.training.stepper import NextTokenLoss, take_step
+
+_STEPS_IN_FLIGHT = 16
+"""On a GPU, losses are fetched only so often, because fetching one waits for its step."""
+
+
+class Training:
+    """One model on its way from the run folder's last saved step to its last step."""
+
+    def __init__(
+        self, model: HookedTransformer, config: TrainConfig, batches: Batches, processes: Processes, folder: RunFolder
+    ) -> None:
+        self._model, self._config, self._batches = model, config, batches
+        self._processes, self._folder = processes, folder
+        self._manifest = folder.run.manifest
+        self._device = next(model.parameters()).device
+        self._optimizer = build_optimizer(model, config)
+        self._snapshot_steps = config.snapshots.steps(config.n_steps)
+        self._pending: list[tuple[int, float, Tensor]] = []
+
+    def run(self, *, progress: bool) -> None:
+        """Train to the end.
+
+        Raises:
+            RunError: if the loss or the weights became NaN or infinite.
+        """
+        start = self._resume()
+        loss_of = self._processes.join(NextTokenLoss(self._model, self._manifest["forward"]))
+        tokens_per_step = self._manifest["tokens_per_step"]
+        bar = progress_bar(
+            self._folder.path.name,
+            self._cost(),
+            start=start,
+            n_steps=self._config.n_steps,
+            tokens_per_step=tokens_per_step,
+            shown=progress and self._processes.is_main,
+        )
+        with LossLog(self._folder.path if self._processes.is_main else None, tokens_per_step) as log, bar as shown:
+            for step in range(start, self._config.n_steps):
+                self._step(loss_of, step)
+                saving = self._is_saved(step + 1)
+                if saving or len(self._pending) >= (1 if self._device.type == "cpu" else _STEPS_IN_FLIGHT):
+                    self._note_losses(log, shown)
+                if saving:
+                    self._save(step + 1)
+
+    def _resume(self) -> int:
+        """Bring everything to the last saved step, in every process."""
+        start = self._processes.from_main(lambda: self._folder.resume(self._model, self._optimizer))
+        if not self._processes.is_main:
+            blank = {
+                f"{moment}.{name}": torch.zeros_like(parameter)
+                for name, parameter in self._model.named_parameters()
+                for moment in ("exp_avg", "exp_avg_sq")
+            }
+            restore_optimizer(self._optimizer, self._model, blank, start)
+        moments = [state[key] for state in self._optimizer.state.values() for key in ("exp_avg", "exp_avg_sq")]
+        self._processes.spread([*(parameter.data for parameter in self._model.parameters()), *moments])
+        self._processes.from_main(
+            lambda: self._folder.require_snapshots([step for step in self._snapshot_steps if step < start])
+        )
+        if start in self._snapshot_steps:
+            self._processes.from_main(lambda: self._folder.save_snapshot(self._model, start))
+        return start
+
+    def _step(self, loss_of: torch.nn.Module, step: int) -> None:
+        lr = set_schedules(self._optimizer, self._config, step)
+        tokens = self._processes.rows(self._batches[step]).to(self._device, non_blocking=True)
+        loss = take_step(
+            loss_of,
+            self._optimizer,
+            tokens,
+            precision=self._manifest["precision"],
+            grad_clip=self._config.grad_clip,
+        )
+        self._pending.append((step, lr, loss))
+
+    def _note_losses(self, log: LossLog, bar: ProgressBar) -> None:
+        """Write down the losses of the steps since the last time."""
+        losses = self._processes.mean(torch.stack([loss for _, _, loss in self._pending])).tolist()
+        for (step, lr, _), loss in zip(self._pending, losses, strict=True):
+            if not math.isfinite(loss):
+                raise RunError(self._diverged(f"the loss of step {step} is {loss}"))
+            log.add(step, loss, lr)
+            bar.update(step + 1, loss)
+        self._pending.clear()
+
+    def _is_saved(self, step: int) -> bool:
+        state_every = self._config.state_every
+        return step in self._snapshot_steps or (state_every is not None and step % state_every == 0)
+
+    def _save(self, step: int) -> None:
+        """Save the state first: killed in between, resuming finds the weights of the snapshot that is missing."""
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self._model.parameters()):
+            raise RunError(self._diverged(f"after step {step - 1} the weights hold NaN or infinity"))
+        self._processes.from_main(lambda: self._folder.save_state(self._model, self._optimizer, step))
+        if step in self._snapshot_steps:
+            self._processes.from_main(lambda: self._folder.save_snapshot(self._model, step))
+
+    def _diverged(self, what: str) -> str:
+        return (
+            f"{self._folder.path}: {what}; training stopped, and the snapshots so far are kept. "
+            "Train into another folder with a smaller lr, more warmup_steps or a smaller grad_clip"
+        )
+
+    def _cost(self) -> TrainingCost:
+        n_parameters, width = self._manifest["n_parameters"], self._model.cfg.dtype.itemsize
+        return TrainingCost(
+            n_parameters=n_parameters,
+            n_tokens=self._config.n_steps * self._manifest["tokens_per_step"],
+            n_snapshots=len(self._snapshot_steps),
+            disk_bytes=(len(self._snapshot_steps) + 3) * n_parameters * width,
+        )

@@ -1,0 +1,69 @@
+"""One optimizer step: forward, backward, clipping, update."""
+
+from typing import Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformer_lens import HookedTransformer
+
+from ih_lens.errors import CapabilityError
+from ih_lens.models.fused_forward import fused_logits, require_fused_forward
+from ih_lens.training.config import TrainConfig
+
+Forward: TypeAlias = Literal["fused", "hooked"]
+
+
+def forward_for(model: HookedTransformer) -> Forward:
+    """The fused forward pass where it covers the model, else the model's own."""
+    try:
+        require_fused_forward(model)
+    except CapabilityError:
+        return "hooked"
+    return "fused"
+
+
+def precision_for(config: TrainConfig, device: torch.device, d_model: int) -> Literal["float32", "bfloat16"]:
+    """What "auto" means on this machine, from what its processor or GPU can do, so that it never depends on timing."""
+    if config.precision != "auto":
+        return config.precision
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if native and d_model >= 128 else "float32"
+
+
+class NextTokenLoss(nn.Module):
+    """The mean loss of predicting every token but the first, in nats."""
+
+    def __init__(self, model: HookedTransformer, forward: Forward) -> None:
+        super().__init__()
+        self.model = model
+        self._logits = (lambda tokens: fused_logits(model, tokens)) if forward == "fused" else model
+
+    def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
+        """The loss over all examples and context indices."""
+        logits = self._logits(tokens)[:, :-1]
+        if logits.dtype == torch.bfloat16:
+            logits = logits.float()
+        return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+
+
+def take_step(
+    loss_of: nn.Module,
+    optimizer: torch.optim.AdamW,
+    tokens: Int[Tensor, "batch pos"],
+    *,
+    precision: str,
+    grad_clip: float | None,
+) -> Float[Tensor, ""]:
+    """Update the weights once; returns the loss before the update, without waiting for the device."""
+    with torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        loss = loss_of(tokens)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if grad_clip is not None:
+        nn.utils.clip_grad_norm_(loss_of.parameters(), grad_clip)
+    optimizer.step()
+    return loss.detach()

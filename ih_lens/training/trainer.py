@@ -1,0 +1,97 @@
+"""Training a model from nothing into a run folder, or continuing one that was interrupted."""
+
+import copy
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformer_lens import HookedTransformerConfig
+
+from ih_lens.data.corpus import Corpus, as_corpus
+from ih_lens.errors import InputError
+from ih_lens.models.construction import build_model
+from ih_lens.models.runs import Run, open_run
+from ih_lens.training.batches import Batches
+from ih_lens.training.config import TrainConfig
+from ih_lens.training.loop import Training
+from ih_lens.training.manifest import describe
+from ih_lens.training.processes import Processes
+from ih_lens.training.run_folder import RunFolder, locked
+
+
+def train(
+    cfg: HookedTransformerConfig,
+    corpus: Tensor | Corpus,
+    config: TrainConfig,
+    *,
+    out: str | Path,
+    smeared_keys: bool = False,
+    progress: bool = True,
+) -> Run:
+    """Train a model with snapshots into a folder.
+
+    Killed at any moment, it goes on from the last saved step when called again, to the same weights on the same
+    machine. Under `accelerate launch` every process trains on its share of each batch.
+
+    Args:
+        cfg: the model's configuration.
+        corpus: token ids [example, pos], or a corpus of `ih_lens.data`; no example is trained on twice.
+        config: steps, optimizer, schedules, snapshots and seeds.
+        out: the run folder. New or empty: training begins. An unfinished run of the same configuration: it is
+            continued. A finished one: it is returned as it is.
+        smeared_keys: whether the model's attention layers smear their keys.
+        progress: show the cost and a progress bar, if this is a terminal or a notebook.
+
+    Returns:
+        The run, with its snapshots.
+
+    Raises:
+        InputError: if the model and the corpus do not fit together or the corpus is too small.
+        RunError: if `out` holds something else, is being trained into, or the loss became NaN or infinite.
+        DamagedFileError: if files of the run to be continued were damaged.
+
+    Example:
+        >>> config = TrainConfig(n_steps=1000, batch_size=32, lr=1e-3, snapshots=every(25))
+        >>> cfg = attention_only(n_layers=2, d_model=64, n_heads=4, d_vocab=32, n_ctx=48)
+        >>> run = train(cfg, RestartCycle(), config, out="runs/2L")
+        >>> run.snapshots[-1].load()
+    """
+    data, folder = as_corpus(corpus), Path(out)
+    _require_fit(cfg, data)
+    batches = Batches(data, config)
+    processes = Processes.launched(config.device or str(cfg.device))
+    processes.require_divisible(config.batch_size)
+    cfg = copy.deepcopy(cfg)
+    cfg.device = str(processes.device(config.device or str(cfg.device)))
+    with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+        model = build_model(cfg, smeared_keys=smeared_keys, seed=config.seed)
+        manifest, files = describe(model, data, config)
+
+        def open_folder() -> tuple[RunFolder, bool]:
+            stack.enter_context(locked(folder))
+            opened = RunFolder(folder, manifest, files)
+            return opened, opened.run.finished
+
+        opened, finished = processes.from_main(open_folder)
+        if not finished:
+            Training(model, config, batches, processes, opened).run(progress=progress)
+    return open_run(folder)
+
+
+def _require_fit(cfg: HookedTransformerConfig, corpus: Corpus) -> None:
+    """Refuse a corpus whose examples or tokens the model has no room for, and models that cannot be trained here."""
+    if corpus.n_pos > cfg.n_ctx:
+        raise InputError(
+            f"the corpus has examples of {corpus.n_pos} tokens, the model a context of {cfg.n_ctx}; make n_ctx larger"
+        )
+    if corpus.d_vocab > min(cfg.d_vocab, cfg.d_vocab_out):
+        raise InputError(
+            f"the corpus has a vocabulary of {corpus.d_vocab}, the model one of {min(cfg.d_vocab, cfg.d_vocab_out)}; "
+            "make d_vocab larger"
+        )
+    if cfg.dtype not in (torch.float32, torch.float64):
+        raise InputError(
+            f"dtype: expected weights in float32, got {cfg.dtype}; small updates vanish in fewer bits. "
+            "TrainConfig(precision='bfloat16') computes in bfloat16 and keeps the weights in float32"
+        )

@@ -58,6 +58,15 @@ def start_column(tokens: Tensor) -> None:
         )
 
 
+def layer_indices(layers: Sequence[int], n_layers: int) -> list[int]:
+    """Layers that exist, each once, in the given order."""
+    chosen = list(layers)
+    known = [isinstance(layer, int) and not isinstance(layer, bool) and 0 <= layer < n_layers for layer in chosen]
+    if not chosen or not all(known) or len(set(chosen)) != len(chosen):
+        raise InputError(f"layers: expected different numbers from 0 to {n_layers - 1}, at least one; got {chosen}")
+    return chosen
+
+
 def head_index(head: HeadSpelling, n_layers: int, n_heads: int) -> HeadIndex:
     """A head that exists in a model of this size."""
     parsed = HeadIndex.parse(head)

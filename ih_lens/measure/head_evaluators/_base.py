@@ -1,0 +1,62 @@
+"""What every head evaluator offers, so that `score_heads` and the tests can treat them alike."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ih_lens.data.random_tokens import start_token
+from ih_lens.types import ModelLike
+from ih_lens.validate import at_least
+
+
+@dataclass(frozen=True)
+class HeadEvaluator(ABC):
+    """Scores every head from its activity on tokens (paper, Data Collection (3)); the fields are its parameters.
+
+    Attributes:
+        name: the measure's name in results.
+        range: smallest and largest possible score.
+        definition: one sentence for the result's attributes.
+        settings: the arguments of `score_heads` that set a field of this evaluator.
+        uses_text: whether it is meant for examples of the training distribution, where there are any.
+    """
+
+    name: ClassVar[str]
+    range: ClassVar[tuple[float, float]]
+    definition: ClassVar[str]
+    settings: ClassVar[tuple[str, ...]]
+    uses_text: ClassVar[bool] = False
+
+    @abstractmethod
+    def tokens(
+        self, model: ModelLike, *, seed: int = 0, text: Int[Tensor, "example pos"] | None = None
+    ) -> Int[Tensor, "example pos"]:
+        """The examples to score `model` on; `text` are examples of its training distribution."""
+
+    @abstractmethod
+    def score(self, model: ModelLike, tokens: Tensor, *, batch_size: int | None = None) -> Float[Tensor, "layer head"]:
+        """One score per head; NaN where it is not defined."""
+
+    @abstractmethod
+    def fitted(self, model: ModelLike) -> Self:
+        """With examples shortened, where need be, to the model's context."""
+
+    def configured(self, **settings: Any) -> Self:
+        """With the given settings, as far as this evaluator has them."""
+        own = {name: value for name, value in settings.items() if name in self.settings}
+        return dataclasses.replace(self, **own)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The fields by name."""
+        return dataclasses.asdict(self)
+
+
+def fitting_length(model: ModelLike, length: int, repeats: int, bos: int | str | None) -> int:
+    """The period, or the longest shorter one of which `repeats` fit the context after the start token."""
+    n_start = start_token(model, bos) is not None
+    return min(length, (model.cfg.n_ctx - n_start) // at_least("repeats", repeats, 1))

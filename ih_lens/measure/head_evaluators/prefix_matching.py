@@ -1,0 +1,203 @@
+"""Prefix matching: attention to the tokens that followed earlier occurrences of the present token."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ih_lens.data.random_tokens import repeated_random_tokens, start_token
+from ih_lens.errors import InputError
+from ih_lens.measure.attention import LayerAttention, attention_window, batches, measurable_tokens, reduce_attention
+from ih_lens.measure.head_evaluators._base import HeadEvaluator, fitting_length
+from ih_lens.types import ModelLike
+from ih_lens.validate import at_least, one_of
+
+Reading = Literal["induction", "printed"]
+
+
+def prefix_matching_score(
+    model: ModelLike,
+    tokens: Tensor,
+    *,
+    has_bos: bool = False,
+    offset: int = 0,
+    n_prefix: int = 1,
+    reading: Reading = "induction",
+    batch_size: int | None = None,
+) -> Float[Tensor, "layer head"]:
+    """How much each head attends to what followed earlier occurrences of the present token.
+
+    The targets of a query at position i are all positions j <= i with x_{j-1} = x_i and j-1 < i: the token after
+    each earlier occurrence, found from token identity. The query's score is its attention summed over its targets;
+    the head's score is the mean over all queries that have a target, then over examples that have such a query.
+    A perfect induction head scores 1.
+
+    Args:
+        model: any HookedTransformer.
+        tokens: ids [example, pos] with repeats, such as those of `repeated_random_tokens`, with a start token or
+            without: a start token occurs only once, so that nothing matches it.
+        has_bos: the first column is said to be a start token, and is checked to be one id that occurs nowhere else.
+        offset: shift the targets by this many positions (later ones are positive); those after the query are left
+            out. Models whose heads match prefixes with an offset of 1, and so score near 0 without it, exist.
+        n_prefix: how many tokens must match, the present one and those before it (footnote 7).
+        reading: "induction" as above, or "printed": the sentence in the paper's Data Collection taken literally,
+            which is the mean of all attention entries from a token to the tokens *before* its earlier occurrences.
+            That contradicts the paper's own definition of prefix matching, and induction heads score low on it.
+        batch_size: examples per run of the model; the result does not depend on it.
+
+    Returns:
+        Scores in [0, 1]. NaN for heads of local attention whose window reaches no target.
+
+    Raises:
+        InputError: if no query has a target, or the weights or tokens cannot be used.
+
+    Example:
+        >>> scores = prefix_matching_score(model, repeated_random_tokens(model))
+        >>> scores.shape == (model.cfg.n_layers, model.cfg.n_heads)
+        True
+    """
+    shift = offset - 2 * (one_of("reading", reading, ("induction", "printed")) == "printed")
+    tokens = measurable_tokens(model, tokens, min_length=2, has_bos=has_bos)
+    scores = _scores(model, tokens, [shift], n_prefix=n_prefix, per_entry=reading == "printed", batch_size=batch_size)
+    return scores[0]
+
+
+def prefix_matching_offset_scan(
+    model: ModelLike,
+    tokens: Tensor,
+    offsets: Sequence[int] = range(-2, 4),
+    *,
+    has_bos: bool = False,
+    n_prefix: int = 1,
+    batch_size: int | None = None,
+) -> Float[Tensor, "offset layer head"]:
+    """Prefix matching with the targets shifted by each of several offsets, from one run of the model.
+
+    Arguments and errors are those of `prefix_matching_score`. Offset 0 is its score, -1 attends to the earlier
+    occurrences themselves, 1 to the second token after them. An offset for which no query has a target is NaN.
+
+    Example:
+        >>> scan = prefix_matching_offset_scan(model, tokens)
+        >>> best_offset = scan.argmax(dim=0) - 2  # per head
+    """
+    tokens = measurable_tokens(model, tokens, min_length=2, has_bos=has_bos)
+    if not offsets:
+        raise InputError("offsets: expected at least one, got none")
+    return _scores(model, tokens, offsets, n_prefix=n_prefix, per_entry=False, batch_size=batch_size)
+
+
+@dataclass(frozen=True)
+class PrefixMatching(HeadEvaluator):
+    """Prefix matching on random tokens, repeated after a start token."""
+
+    name: ClassVar[str] = "prefix_matching"
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    definition: ClassVar[str] = (
+        "attention summed over the tokens after earlier occurrences of the present token; mean over queries that "
+        "have such targets, then over examples"
+    )
+    settings: ClassVar[tuple[str, ...]] = ("length", "repeats", "n_examples", "bos")
+
+    length: int = 25
+    repeats: int = 4
+    n_examples: int = 10
+    bos: int | str | None = "auto"
+
+    def fitted(self, model: ModelLike) -> "PrefixMatching":
+        """With a period that fits the model's context as often as it is repeated."""
+        return self.configured(length=fitting_length(model, self.length, self.repeats, self.bos))
+
+    def tokens(
+        self,
+        model: ModelLike,
+        *,
+        seed: int = 0,
+        text: Int[Tensor, "example pos"] | None = None,  # noqa: ARG002
+    ) -> Int[Tensor, "example pos"]:
+        """Repeated random tokens."""
+        return repeated_random_tokens(
+            model, length=self.length, repeats=self.repeats, n_examples=self.n_examples, seed=seed, bos=self.bos
+        )
+
+    def score(self, model: ModelLike, tokens: Tensor, *, batch_size: int | None = None) -> Float[Tensor, "layer head"]:
+        """`prefix_matching_score` with this evaluator's start token."""
+        has_bos = start_token(model, self.bos) is not None
+        return prefix_matching_score(model, tokens, has_bos=has_bos, batch_size=batch_size)
+
+
+def _targets(
+    tokens: Int[Tensor, "example pos"], offset: int, n_prefix: int
+) -> Bool[Tensor, "example query_pos key_pos"]:
+    """Where the queries should attend: `offset` positions after the token that follows each matching prefix."""
+    n_pos = tokens.shape[1]
+    same = torch.ones(n_pos, n_pos, dtype=torch.bool).tril(-1) & (tokens[:, :, None] == tokens[:, None, :])
+    matches = same.clone()
+    for back in range(1, at_least("n_prefix", n_prefix, 1)):
+        matches[:, :back] = matches[:, :, :back] = False
+        matches[:, back:, back:] &= same[:, :-back, :-back]
+    shift = offset + 1
+    targets = torch.zeros_like(matches)
+    kept, sources = slice(max(shift, 0), max(n_pos + min(shift, 0), 0)), slice(max(-shift, 0), max(n_pos - shift, 0))
+    targets[:, :, kept] = matches[:, :, sources]
+    return targets.tril()
+
+
+def _scores(
+    model: ModelLike,
+    tokens: Int[Tensor, "example pos"],
+    offsets: Sequence[int],
+    *,
+    n_prefix: int,
+    per_entry: bool,
+    batch_size: int | None,
+) -> Float[Tensor, "offset layer head"]:
+    """Attention to targets per query (or per entry), meaned over examples; every offset from the same run."""
+    counts, distances = _count_targets(model, tokens, offsets, n_prefix, per_entry, batch_size)
+    if not bool(counts.any()):
+        raise InputError(
+            f"tokens: no token can be matched with an earlier one ({n_prefix} token(s), offsets {list(offsets)}); "
+            "prefix matching needs examples in which tokens recur, such as repeated_random_tokens(model)"
+        )
+
+    def attended(attention: LayerAttention, examples: slice) -> Float[Tensor, "batch head_index offset"]:
+        pattern = attention.pattern
+        targets = [_targets(tokens[examples], offset, n_prefix).to(pattern) for offset in offsets]
+        return torch.stack([torch.einsum("bhqk,bqk->bh", pattern, target) for target in targets], dim=-1)
+
+    sums = reduce_attention(model, tokens, attended, batch_size=batch_size)
+    scores = torch.stack(
+        [
+            (sums[has_query, :, :, place] / counts[has_query, place][:, None, None]).mean(dim=0)
+            for place, has_query in enumerate((counts > 0).T)
+        ]
+    )
+    return scores.masked_fill(_out_of_reach(model, distances)[:, :, None], torch.nan)
+
+
+def _count_targets(
+    model: ModelLike,
+    tokens: Int[Tensor, "example pos"],
+    offsets: Sequence[int],
+    n_prefix: int,
+    per_entry: bool,
+    batch_size: int | None,
+) -> tuple[Int[Tensor, "example offset"], Int[Tensor, "offset"]]:
+    """How many queries (or entries) the mean runs over, and the distance to the nearest target of all."""
+    n_pos = tokens.shape[1]
+    ages = torch.arange(n_pos)[:, None] - torch.arange(n_pos)
+    counts, nearest = [], torch.full((len(offsets),), n_pos)
+    for examples in batches(model, tokens, batch_size):
+        targets = [_targets(tokens[examples], offset, n_prefix) for offset in offsets]
+        counts.append(torch.stack([(t if per_entry else t.any(-1)).flatten(1).sum(-1) for t in targets], dim=-1))
+        batch_nearest = torch.stack([ages.masked_fill(~target.any(0), n_pos).min() for target in targets])
+        nearest = nearest.minimum(batch_nearest)
+    return torch.cat(counts), nearest
+
+
+def _out_of_reach(model: ModelLike, distances: Int[Tensor, "offset"]) -> Bool[Tensor, "offset layer"]:
+    """Layers of local attention that no query of which sees a target."""
+    windows = [attention_window(model, layer) or model.cfg.n_ctx for layer in range(model.cfg.n_layers)]
+    return distances[:, None] >= torch.tensor(windows)

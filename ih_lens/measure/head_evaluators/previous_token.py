@@ -1,0 +1,77 @@
+"""Previous-token attention: how much a head attends to the token right before the present one."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ih_lens.data.random_tokens import repeated_random_tokens
+from ih_lens.measure.attention import LayerAttention, attention_window, measurable_tokens, reduce_attention
+from ih_lens.measure.head_evaluators._base import HeadEvaluator, fitting_length
+from ih_lens.types import ModelLike
+
+
+def previous_token_score(
+    model: ModelLike, tokens: Tensor, *, batch_size: int | None = None
+) -> Float[Tensor, "layer head"]:
+    """Mean attention from each position i >= 1 to position i - 1 (paper, Data Collection (3)).
+
+    Args:
+        model: any HookedTransformer.
+        tokens: ids [example, pos]; the paper takes examples of the training distribution.
+        batch_size: examples per run of the model; the result does not depend on it.
+
+    Returns:
+        Scores in [0, 1], means over positions and examples. NaN for heads that see only their own position.
+
+    Raises:
+        InputError: if the examples have fewer than two tokens, or the weights or tokens cannot be used.
+
+    Example:
+        >>> previous_token_score(model, text_tokens).shape == (model.cfg.n_layers, model.cfg.n_heads)
+        True
+    """
+    tokens = measurable_tokens(model, tokens, min_length=2)
+
+    def to_previous(attention: LayerAttention, _: slice) -> Float[Tensor, "batch head_index"]:
+        return attention.pattern.diagonal(-1, dim1=-2, dim2=-1).mean(dim=-1)
+
+    scores = reduce_attention(model, tokens, to_previous, batch_size=batch_size).mean(dim=0)
+    sees_itself_only = [attention_window(model, layer) == 1 for layer in range(model.cfg.n_layers)]
+    return scores.masked_fill(torch.tensor(sees_itself_only)[:, None], torch.nan)
+
+
+@dataclass(frozen=True)
+class PreviousToken(HeadEvaluator):
+    """Previous-token attention on text, or on repeated random tokens where there is no text."""
+
+    name: ClassVar[str] = "previous_token"
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    definition: ClassVar[str] = "attention from each position to the one before it; mean over positions and examples"
+    settings: ClassVar[tuple[str, ...]] = ("length", "repeats", "n_examples", "bos")
+    uses_text: ClassVar[bool] = True
+
+    length: int = 25
+    repeats: int = 4
+    n_examples: int = 10
+    bos: int | str | None = "auto"
+
+    def fitted(self, model: ModelLike) -> "PreviousToken":
+        """With a period that fits the model's context as often as it is repeated."""
+        return self.configured(length=fitting_length(model, self.length, self.repeats, self.bos))
+
+    def tokens(
+        self, model: ModelLike, *, seed: int = 0, text: Int[Tensor, "example pos"] | None = None
+    ) -> Int[Tensor, "example pos"]:
+        """The text; without one, the repeated random tokens that prefix matching is measured on."""
+        if text is not None:
+            return text
+        return repeated_random_tokens(
+            model, length=self.length, repeats=self.repeats, n_examples=self.n_examples, seed=seed, bos=self.bos
+        )
+
+    def score(self, model: ModelLike, tokens: Tensor, *, batch_size: int | None = None) -> Float[Tensor, "layer head"]:
+        """`previous_token_score`."""
+        return previous_token_score(model, tokens, batch_size=batch_size)

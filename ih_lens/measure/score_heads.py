@@ -1,0 +1,158 @@
+"""All head measures of one model at once, labelled and with their origin."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ih_lens.data.eval_set import EvalSet
+from ih_lens.data.random_tokens import start_token
+from ih_lens.errors import CapabilityError, InputError
+from ih_lens.measure.attention import measurable_tokens
+from ih_lens.measure.circuits import ov_copying_eigenvalue_score, qk_eigenvalue_trace
+from ih_lens.measure.head_evaluators import EVALUATORS, HeadEvaluator, PreviousToken
+from ih_lens.measure.provenance import provenance
+from ih_lens.models.capabilities import require_causal
+from ih_lens.models.smeared_keys import has_smeared_keys
+from ih_lens.results import HeadScores
+from ih_lens.types import ModelLike
+from ih_lens.validate import finite_weights, one_of
+
+_OV_EIGENVALUES = {
+    "definition": "sum of real parts over sum of moduli of the eigenvalues of W_E W_V W_O W_U, effective weights",
+    "range": (-1.0, 1.0),
+}
+_QK_TRACE: dict[str, Any] = {
+    "definition": "trace of the sum over earlier heads k of p_k W_E W_Q W_K^T (W_V^k W_O^k)^T W_E^T, p_k the "
+    "previous-token score of k; effective weights; not defined in layer 0",
+}
+
+
+def score_heads(
+    model: ModelLike,
+    *,
+    seed: int = 0,
+    text: Tensor | None = None,
+    evaluators: Sequence[str | HeadEvaluator] | None = None,
+    n_examples: int = 10,
+    length: int = 25,
+    repeats: int = 4,
+    bos: int | str | None = "auto",
+    batch_size: int | None = None,
+) -> HeadScores:
+    """Score every head: prefix matching, copying, previous token, OV copying eigenvalues, QK-eigenvalue trace.
+
+    Args:
+        model: any HookedTransformer.
+        seed: of the random tokens.
+        text: ids [example, pos] of the training distribution, for previous-token attention; without them it is
+            measured on the repeated random tokens, and its attributes say so.
+        evaluators: head evaluators by name or as objects with parameters of their own, such as
+            `PrefixMatching(length=10)`; all of `EVALUATORS` by default. The eigenvalues are always measured; their
+            trace needs the evaluator "previous_token".
+        n_examples: random examples.
+        length: distinct random tokens per example, fewer where the context is too short for them; the attributes
+            tell the length that was used.
+        repeats: how often they are repeated, for prefix matching.
+        bos: start token for prefix matching: "auto", an id, or None. Copying has none, as in the paper.
+        batch_size: examples per run of the model; the result does not depend on it.
+
+    Returns:
+        One variable per measure, each with definition, range and parameters in its attributes. A measure that the
+        model does not allow is NaN, with the reason in the attribute `undefined`.
+
+    Raises:
+        CapabilityError: if the model does not predict each token from those before it.
+        InputError: if arguments or weights cannot be used, or the vocabulary is too small for the random tokens.
+
+    Example:
+        >>> scores = score_heads(model, seed=0)
+        >>> scores.top("prefix_matching", 3)
+    """
+    finite_weights(model)
+    require_causal(model)
+    text = None if text is None else measurable_tokens(model, text, min_length=2)
+    settings = {"n_examples": n_examples, "length": length, "repeats": repeats, "bos": bos}
+    scores: dict[str, Tensor] = {}
+    attributes: dict[str, dict[str, Any]] = {}
+
+    def measure(name: str, description: dict[str, Any], score: Callable[[], Float[Tensor, "layer head"]]) -> None:
+        attributes[name] = description
+        try:
+            scores[name] = score()
+        except CapabilityError as reason:
+            description["undefined"] = str(reason)
+            scores[name] = torch.full((model.cfg.n_layers, model.cfg.n_heads), torch.nan)
+
+    fitting = {evaluator: evaluator.fitted(model) for evaluator in _chosen(evaluators, settings)}
+    for evaluator, fitted in fitting.items():
+        description = _description(evaluator, fitted, model, text)
+        measure(evaluator.name, description, partial(_evaluate, model, fitted, seed, text, batch_size))
+    measure("ov_copying_eigenvalues", dict(_OV_EIGENVALUES), partial(ov_copying_eigenvalue_score, model))
+    if PreviousToken.name in scores:
+        previous_token = scores[PreviousToken.name]
+        description = {**_QK_TRACE, "note": _left_out_of_trace(model)}
+        measure("qk_eigenvalue_trace", description, partial(qk_eigenvalue_trace, model, previous_token))
+    parameters = {fitted.name: fitted.parameters for fitted in fitting.values()}
+    origin = provenance(model, seed=seed, text_fingerprint=_fingerprint(text), evaluators=parameters)
+    return HeadScores.from_tensors(scores, provenance=origin, attributes=attributes)
+
+
+def _chosen(evaluators: Sequence[str | HeadEvaluator] | None, settings: Mapping[str, Any]) -> list[HeadEvaluator]:
+    """The evaluators asked for; those that were not given as objects follow the settings."""
+    chosen: list[HeadEvaluator] = []
+    for asked in EVALUATORS if evaluators is None else evaluators:
+        if isinstance(asked, HeadEvaluator):
+            chosen.append(asked)
+        else:
+            chosen.append(EVALUATORS[one_of("evaluators", asked, list(EVALUATORS))].configured(**settings))
+    names = [evaluator.name for evaluator in chosen]
+    if len(set(names)) < len(names):
+        raise InputError(f"evaluators: each may be given once, got {', '.join(names)}")
+    return chosen
+
+
+def _evaluate(
+    model: ModelLike,
+    evaluator: HeadEvaluator,
+    seed: int,
+    text: Int[Tensor, "example pos"] | None,
+    batch_size: int | None,
+) -> Float[Tensor, "layer head"]:
+    """One evaluator's scores on its own tokens."""
+    return evaluator.score(model, evaluator.tokens(model, seed=seed, text=text), batch_size=batch_size)
+
+
+def _description(
+    asked: HeadEvaluator, fitted: HeadEvaluator, model: ModelLike, text: Int[Tensor, "example pos"] | None
+) -> dict[str, Any]:
+    """Definition, range and parameters of one evaluator, and what it was measured on."""
+    description: dict[str, Any] = {"definition": asked.definition, "range": asked.range}
+    if asked.uses_text and text is not None:
+        return {**description, "measured_on": "text", "n_examples": len(text)}
+    start = start_token(model, asked.parameters.get("bos"))
+    parameters = {**fitted.parameters, "bos": "none" if start is None else start}
+    changed = {
+        f"{name}_asked": value
+        for name, value in asked.parameters.items()
+        if name != "bos" and value != fitted.parameters[name]
+    }
+    return {**description, "measured_on": "random tokens", **parameters, **changed}
+
+
+def _left_out_of_trace(model: ModelLike) -> str | None:
+    """What the model does to queries and keys that the trace does not see."""
+    left_out = {
+        "the rotation of queries and keys by position": model.cfg.positional_embedding_type == "rotary",
+        "the smearing of keys": has_smeared_keys(model),
+    }
+    names = [name for name, present in left_out.items() if present]
+    return f"defined without position; left out: {', '.join(names)}" if names else None
+
+
+def _fingerprint(text: Int[Tensor, "example pos"] | None) -> str | None:
+    """Which text previous-token attention was measured on."""
+    return None if text is None else EvalSet.from_tokens(text).fingerprint

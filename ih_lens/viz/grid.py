@@ -46,6 +46,7 @@ class RowLayout:
         x_axis, y_axis: further plotly settings of the axes.
         layout: further plotly settings of the figure, such as a colour axis.
         keys: traces without data that only explain colours in the legend.
+        band: plotly settings of the shape that marks the phase change.
     """
 
     title: str
@@ -55,6 +56,7 @@ class RowLayout:
     y_axis: Mapping[str, Any] = field(default_factory=dict[str, Any])
     layout: Mapping[str, Any] = field(default_factory=dict[str, Any])
     keys: Sequence[BaseTraceType] = ()
+    band: Mapping[str, Any] = field(default_factory=lambda: style.BAND)
 
 
 NOT_MEASURED = Panel(note="not measured")
@@ -113,7 +115,7 @@ def draw_row(panels: Mapping[str, Panel], shared: RowLayout, *, bands: Bands | N
     )
     for column, (name, panel) in enumerate(panels.items(), start=1):
         _fill(figure, column, panel)
-        _mark(figure, column, (bands or {}).get(name) if panel.traces else None)
+        _mark(figure, column, (bands or {}).get(name) if panel.traces else None, shared.band)
     for key in shared.keys:
         figure.add_trace(key, row=1, col=1)
     if any((bands or {}).values()):
@@ -134,30 +136,29 @@ def _check_names(panels: Mapping[str, Panel], bands: Bands) -> None:
 
 def _fill(figure: go.Figure, column: int, panel: Panel) -> None:
     """A panel's traces, or its note on grey."""
-    for trace in panel.traces:
+    empty = go.Scatter(x=[None], y=[None], showlegend=False, hoverinfo="skip")  # plotly draws no axes without a trace
+    for trace in panel.traces or [empty]:
         figure.add_trace(trace, row=1, col=column)
     if panel.note:
-        axes = {"xref": f"x{column} domain", "yref": f"y{column} domain"} if column > 1 else _FIRST_DOMAIN
-        figure.add_annotation(text=panel.note, x=0.5, y=0.5, showarrow=False, font={"color": "#6B6B6B"}, **axes)
-        figure.add_shape(type="rect", x0=0, x1=1, y0=0, y1=1, fillcolor="#F0F0F0", line_width=0, layer="below", **axes)
+        x, y = _axes(column)
+        inside = {"xref": f"{x} domain", "yref": f"{y} domain"}
+        figure.add_annotation(text=panel.note, x=0.5, y=0.5, showarrow=False, font={"color": style.GREY}, **inside)
+        grey = {"fillcolor": "#F0F0F0", "line": {"width": 0}, "layer": "below"}
+        figure.add_shape(type="rect", x0=0, x1=1, y0=0, y1=1, **grey, **inside)
 
 
-_FIRST_DOMAIN = {"xref": "x domain", "yref": "y domain"}
-
-
-def _mark(figure: go.Figure, column: int, band: tuple[float, float] | None) -> None:
-    """The orange band, over everything else so that heat maps show it too."""
+def _mark(figure: go.Figure, column: int, band: tuple[float, float] | None, look: Mapping[str, Any]) -> None:
+    """The orange band over the whole height of a panel."""
     if band:
-        figure.add_vrect(
-            x0=band[0],
-            x1=band[1],
-            fillcolor=style.PHASE_CHANGE,
-            opacity=0.28,
-            line={"color": style.PHASE_CHANGE, "width": 1},
-            name="phase change",
-            row=1,
-            col=column,
-        )
+        x, y = _axes(column)
+        span = {"x0": band[0], "x1": band[1], "y0": 0, "y1": 1, "xref": x, "yref": f"{y} domain"}
+        figure.add_shape(type="rect", name="phase change", **{"fillcolor": style.PHASE_CHANGE, **look}, **span)
+
+
+def _axes(column: int) -> tuple[str, str]:
+    """Plotly's names of a panel's axes, which have no number in the first."""
+    number = str(column) if column > 1 else ""
+    return f"x{number}", f"y{number}"
 
 
 def _band_key() -> go.Scatter:
@@ -186,5 +187,5 @@ def _add_note(figure: go.Figure, text: str) -> None:
     """A remark below the row, at its left."""
     place = {"x": 0, "y": 0, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
     figure.add_annotation(
-        text=text, showarrow=False, yshift=-style.BOTTOM, font={"size": 11, "color": "#6B6B6B"}, **place
+        text=text, showarrow=False, yshift=-style.BOTTOM, font={"size": 11, "color": style.GREY}, **place
     )

@@ -49,8 +49,8 @@ def plot_loss_derivative(
 ) -> go.Figure:
     """Derivative of the loss with respect to ln(context index) as colour; one panel per model.
 
-    Negative values (more context lowers the loss) and positive ones have different hues, and zero is white. The
-    scale ends at the 99th percentile of the magnitudes in the row; the few values beyond have its last colours.
+    Negative values (more context lowers the loss) are purple, positive ones green, and zero is white. The scale
+    ends at the 99th percentile of the magnitudes in the row; the few values beyond have its last colours.
 
     Args:
         derivatives: result of `loss_derivative` [snapshot, context_index] per model, in nats; None where it was
@@ -90,9 +90,14 @@ def _draw_maps(
         name: NOT_MEASURED if values is None else _map_panel(name, values, hover, log_tokens)
         for name, values in results.items()
     }
-    y_axis = {"type": "log", "tickvals": _INDEX_TICKS}
     shared = RowLayout(
-        title, "tokens elapsed", "context index (tokens)", over_training(log_tokens), y_axis, {"coloraxis": colours}
+        title,
+        "tokens elapsed",
+        "context index (tokens)",
+        x_axis=over_training(log_tokens),
+        y_axis={"type": "log", "tickvals": _INDEX_TICKS},
+        layout={"coloraxis": colours},
+        band=style.BAND_ON_MAP,
     )
     return draw_row(panels, shared, bands=bands)
 

@@ -10,25 +10,50 @@ PHASE_CHANGE = "#E69F00"
 LINE = "#1F3B63"
 """A model's own line, where nothing else is encoded in colour."""
 
+BAND = {"opacity": 0.3, "layer": "below", "line": {"width": 0}}
+"""The phase change behind lines."""
+
+BAND_ON_MAP = {
+    "opacity": 0.85,
+    "layer": "above",
+    "line": {"color": PHASE_CHANGE, "width": 2},
+    "fillcolor": "rgba(0,0,0,0)",
+}
+"""The phase change on heat maps: an outline, because a fill would change the colours that carry the numbers."""
+
+GREY = "#6B6B6B"
+"""Remarks and notes."""
+
 HEAD_TYPES: dict[str, tuple[str, str, str]] = {
     "other": ("other", "#9A9A9A", "solid"),
     "previous_token": ("previous token", "#009E73", "dash"),
-    "anti_copying_prefix_matching": ("anti-copying prefix-matching", "#CC79A7", "dot"),
+    "anti_copying_prefix_matching": ("anti-copying<br>prefix-matching", "#CC79A7", "dot"),
     "induction": ("induction", "#0072B2", "solid"),
 }
 """Label, colour and dash of each type of head, in the order of drawing: what matters most comes on top."""
 
-DEPTH_SCALE = [(0.0, "#FDB32F"), (0.35, "#E16462"), (0.7, "#8F0DA4"), (1.0, "#0D0887")]
+DEPTH_SCALE = ["#5EC962", "#21918C", "#3B528B", "#440154"]
 """First layer to last layer: light to dark, readable as lines on white."""
 
 TRAINING_SCALE = "Viridis"
-LOSS_SCALE = "Viridis"
-DERIVATIVE_SCALE = "RdBu"
+LOSS_SCALE = "Blues"
+DERIVATIVE_SCALE = "PRGn"
+"""No reds or yellows in maps, so that the orange of the phase change stands out on them."""
 
-LEFT, RIGHT, TOP, BOTTOM = 85, 215, 70, 65
+LEFT, RIGHT, TOP, BOTTOM = 80, 160, 62, 62
 """Margins in pixels, the same in all rows, so that the columns of a table stand below each other."""
 GAP = 14
 PANEL_HEIGHT = 190
+
+_AXIS = {
+    "gridcolor": "#ECECEC",
+    "linecolor": "#A0A0A0",
+    "mirror": True,
+    "showgrid": True,
+    "showline": True,
+    "ticks": "",
+    "zeroline": False,
+}
 
 TEMPLATE = go.layout.Template(
     layout=go.Layout(
@@ -36,8 +61,8 @@ TEMPLATE = go.layout.Template(
         paper_bgcolor="white",
         plot_bgcolor="white",
         hovermode="closest",
-        xaxis={"showgrid": True, "gridcolor": "#ECECEC", "linecolor": "#888888", "mirror": True, "zeroline": False},
-        yaxis={"showgrid": True, "gridcolor": "#ECECEC", "linecolor": "#888888", "mirror": True, "zeroline": False},
+        xaxis=_AXIS,
+        yaxis=_AXIS,
         legend={"x": 1.0, "xref": "paper", "xanchor": "left", "y": 1.0, "yanchor": "top", "font": {"size": 11}},
     )
 )

@@ -124,7 +124,7 @@ class TensorCorpus:
         return self._tokens[torch.from_numpy(self._rows[:n].copy())]
 
 
-def as_corpus(data: Tensor | Corpus) -> Corpus:
+def as_corpus(data: object) -> Corpus:
     """A corpus as it is; a tensor of ids as a `TensorCorpus` with nothing held out.
 
     Raises:

@@ -13,8 +13,8 @@ _N_HASHED = 100
 
 
 def is_dataset(source: object) -> bool:
-    """Whether this is a single split of the `datasets` library, streamed or not; without importing it."""
-    return type(source).__module__.split(".")[0] == "datasets" and hasattr(source, "column_names")
+    """Whether this comes from the `datasets` library, which is not imported to find out."""
+    return type(source).__module__.split(".")[0] == "datasets"
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class DatasetSource:
     dataset: Any
     text_field: str = "text"
     origin: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        if isinstance(self.dataset, dict):
+            raise InputError(f"source: expected one split of a dataset, got all of them; choose from {list(self.dataset)}")
 
     @classmethod
     def from_name(cls, name: str, text_field: str, *, split: str, config: str | None) -> "DatasetSource":

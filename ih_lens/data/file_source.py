@@ -6,7 +6,7 @@ import hashlib
 import json
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -42,7 +42,7 @@ class FileSource:
         """The text from the beginning.
 
         Raises:
-            InputError: if a file is no UTF-8 text, or a record has no text.
+            InputError: if a file cannot be read or is no UTF-8 text, or a record has no text.
             DamagedFileError: if a packed file cannot be unpacked to its end.
         """
         for path in self.paths:
@@ -54,7 +54,9 @@ class FileSource:
                         yield from pieces_of_lines(file, self.separator)
             except UnicodeDecodeError as error:
                 raise InputError(f"{path} is no text in UTF-8 ({error}); convert it or leave it out") from error
-            except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+            except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise InputError(f"{path} cannot be read: {error.strerror}") from error
                 raise DamagedFileError(f"{path} cannot be unpacked ({error}); copy it again") from error
 
     def describe(self) -> dict[str, Any]:
@@ -74,7 +76,7 @@ class FileSource:
             "text_field": self.text_field,
         }
 
-    def _records(self, path: Path, lines: IO[str]) -> Iterator[Piece]:
+    def _records(self, path: Path, lines: Iterable[str]) -> Iterator[Piece]:
         """The text of each record of a .jsonl file."""
         for number, line in enumerate(lines, start=1):
             if not line.strip():

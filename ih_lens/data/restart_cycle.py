@@ -86,7 +86,8 @@ class RestartCycle:
         """
         other = self.restart / self.period
         successor = 1 - self.restart + other
-        return sum(-share * math.log(share) * n for share, n in ((successor, 1), (other, self.period - 1)) if share)
+        shares = ((successor, 1), (other, self.period - 1))
+        return sum((-n * share * math.log(share) for share, n in shares if share), 0.0)
 
     def describe(self) -> dict[str, Any]:
         """The parameters and their fingerprint, ready for JSON."""

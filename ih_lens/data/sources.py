@@ -119,6 +119,6 @@ def _file_source(path: Path, separator: str | None, text_field: str, suffixes: S
     if not paths:
         raise InputError(
             f"{path} holds no file that ends in {', '.join(suffixes)} (or one of these and .gz, .bz2 or .xz); "
-            "name other endings with suffixes="
+            "name other endings with suffixes=, or open other formats with the datasets library and give the dataset"
         )
     return FileSource(path, tuple(paths), separator=separator, text_field=text_field)

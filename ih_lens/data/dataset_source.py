@@ -33,7 +33,9 @@ class DatasetSource:
 
     def __post_init__(self) -> None:
         if isinstance(self.dataset, dict):
-            raise InputError(f"source: expected one split of a dataset, got all of them; choose from {list(self.dataset)}")
+            raise InputError(
+                f"source: expected one split of a dataset, got all of them; choose from {list(self.dataset)}"
+            )
 
     @classmethod
     def from_name(cls, name: str, text_field: str, *, split: str, config: str | None) -> "DatasetSource":

@@ -112,10 +112,13 @@ def write_token_file(
     """Write ids as they come; the folder `out` appears only when all is written.
 
     Raises:
-        InputError: if there are no ids.
+        InputError: if there are no ids, or the folder cannot be made.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.partial-"))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.partial-"))
+    except OSError as error:
+        raise InputError(f"{out} cannot be made ({error}); choose another folder") from error
     try:
         counts, digest = _write_tokens(partial / _TOKENS, chunks, d_vocab)
         if not counts.any():
@@ -135,11 +138,19 @@ def write_token_file(
         }
         (partial / _SIDECAR).write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
         partial.chmod(0o755)  # made private by mkdtemp
-        partial.rename(out)
+        _appear(partial, out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return TokenFile.open(out, verify=False)
+
+
+def _appear(partial: Path, out: Path) -> None:
+    """Give the finished folder its name, at which nothing or an empty folder may stand."""
+    try:
+        partial.rename(out)
+    except OSError as error:
+        raise InputError(f"{out} came into being meanwhile ({error}); call again to use what is there") from error
 
 
 def _write_tokens(

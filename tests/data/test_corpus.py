@@ -57,7 +57,7 @@ def test_as_corpus_takes_tensors_and_corpora():
 
 
 def test_wrong_corpora_are_refused():
-    with pytest.raises(ih.InputError, match="expected a tensor of token ids .* got list"):
+    with pytest.raises(ih.InputError, match=r"expected a tensor of token ids .* got list"):
         as_corpus([[1, 2]])
     with pytest.raises(ih.InputError, match="integer tensor"):
         as_corpus(torch.zeros(3, 4))

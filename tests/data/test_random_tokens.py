@@ -126,7 +126,7 @@ def test_more_distinct_tokens_than_there_are_is_refused(model):
     assert ih.random_tokens(model, length=40).shape == (10, 40)
     with pytest.raises(ih.InputError, match="length: 41 distinct random tokens were asked for and 40 are left"):
         ih.random_tokens(model, length=41)
-    with pytest.raises(ih.InputError, match="length: 40 .* 39 are left"):
+    with pytest.raises(ih.InputError, match=r"length: 40 .* 39 are left"):
         ih.random_tokens(model, length=40, bos=0)
 
 

@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import time
@@ -41,7 +42,7 @@ def test_each_sequence_has_its_own_cycle_with_restarts_at_the_stated_rate():
     for row in tokens[:500].tolist():
         assert len(set(row)) <= 12
         counted: dict[int, list[int]] = {}
-        for here, following in zip(row, row[1:], strict=False):
+        for here, following in itertools.pairwise(row):
             counted.setdefault(here, []).append(following)
         likeliest = {here: max(set(after), key=after.count) for here, after in counted.items() if len(after) > 3}
         cycles.add(tuple(sorted(likeliest.items())))

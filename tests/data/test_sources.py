@@ -114,7 +114,7 @@ def test_sources_that_do_not_exist_are_refused(tmp_path, monkeypatch):
         raise ConnectionError("no route to the hub")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    with pytest.raises(ih.InputError, match="no file or folder here, .* could not be opened .* no route to the hub"):
+    with pytest.raises(ih.InputError, match=r"no file or folder here, .* could not be opened .* no route to the hub"):
         text_source("nobody/nothing")
     with pytest.raises(ih.InputError, match="expected a file or folder that exists"):
         text_source(tmp_path / "missing")
@@ -129,7 +129,7 @@ def test_sources_that_do_not_exist_are_refused(tmp_path, monkeypatch):
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "latin.txt").write_bytes("Übung".encode("latin-1"))
-    with pytest.raises(ih.InputError, match="latin.txt is no text in UTF-8"):
+    with pytest.raises(ih.InputError, match=r"latin.txt is no text in UTF-8"):
         documents(text_source(tmp_path / "latin.txt"))
     packed = lzma.compress(b"text " * 10_000)
     (tmp_path / "cut.txt.xz").write_bytes(packed[: len(packed) // 2])
@@ -140,7 +140,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
             documents(text_source(tmp_path / name))
     vanished = text_source(tmp_path / "latin.txt")
     (tmp_path / "latin.txt").unlink()
-    with pytest.raises(ih.InputError, match="latin.txt cannot be read: No such file"):
+    with pytest.raises(ih.InputError, match=r"latin.txt cannot be read: No such file"):
         documents(vanished)
 
 

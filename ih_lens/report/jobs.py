@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformer_lens import HookedTransformer
 
 from ih_lens.data.eval_set import EvalSet
-from ih_lens.errors import DamagedFileError
+from ih_lens.errors import DamagedFileError, IHLensError
 from ih_lens.models.config_json import config_to_json
 from ih_lens.models.snapshots import Snapshot
 from ih_lens.report.measuring import MEASUREMENTS
@@ -28,9 +28,9 @@ _log = logging.getLogger(__name__)
 class Entry:
     """One measurement of one snapshot: what takes it, and the key by which its store knows it."""
 
-    measurement: str
     key: str
     measure: Callable[[HookedTransformer, EvalSet, TableSettings], xr.Dataset]
+    n_passes: int
 
 
 @dataclass(frozen=True)
@@ -71,17 +71,18 @@ def make_entry(
     options: Mapping[str, Any] | None = None,
 ) -> Entry:
     """The entry of a measurement; its key covers weights, architecture, examples, settings, options and version."""
-    recipe = MEASUREMENTS[measurement]
+    recipe, cfg, options = MEASUREMENTS[measurement], snapshot.cfg, dict(options or {})
     # equal weights mean another model under another configuration: positions, activation, local windows
     ingredients = {
         "version": recipe.version,
         "weights": snapshot.weights_hash,
-        "architecture": config_to_json(snapshot.cfg),
+        "architecture": config_to_json(cfg),
         "smeared_keys": snapshot.smeared_keys,
         "examples": evals.fingerprint,
-        "parameters": {**recipe.parameters(settings, evals.n_pos), **(options or {})},
+        "parameters": {**recipe.parameters(settings, evals.n_pos), **options},
     }
-    return Entry(measurement, entry_key(measurement, ingredients), partial(recipe.measure, **(options or {})))
+    key = entry_key(measurement, ingredients)
+    return Entry(key, partial(recipe.measure, **options), recipe.n_passes(cfg.n_layers * cfg.n_heads, options))
 
 
 def plan(wanted: Iterable[Job]) -> Plan:
@@ -109,10 +110,13 @@ def plan(wanted: Iterable[Job]) -> Plan:
 
 def run_job(job: Job, evals: EvalSet, settings: TableSettings) -> int:
     """Measure one snapshot and store each result as soon as it is there; returns how many."""
-    model = job.snapshot.load(device=settings.device)
-    for entry in job.entries:
-        measured = entry.measure(model, evals, settings)
-        job.store.write(entry.key, measured.assign_attrs(model=str(job.snapshot)))
+    try:
+        model = job.snapshot.load(device=settings.device)
+        for entry in job.entries:
+            measured = entry.measure(model, evals, settings)
+            job.store.write(entry.key, measured.assign_attrs(model=str(job.snapshot)))
+    except IHLensError as error:
+        raise type(error)(f"{job.snapshot}: {error}") from error
     return len(job.entries)
 
 

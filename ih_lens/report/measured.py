@@ -10,7 +10,7 @@ import xarray as xr
 from ih_lens.analysis.head_types import head_types
 from ih_lens.analysis.in_context_learning import in_context_learning_score
 from ih_lens.analysis.phase_change import PhaseChange, phase_change
-from ih_lens.errors import DamagedFileError, InputError
+from ih_lens.errors import DamagedFileError
 from ih_lens.report.store import MeasurementStore
 from ih_lens.results import AblationLosses, HeadScores, TokenLosses, stack_snapshots
 
@@ -26,7 +26,7 @@ class MeasuredModel:
         tokens_elapsed: training tokens seen by each snapshot.
         keys: per measurement, the store's key for each snapshot; a measurement that was not taken is absent.
         store: where they lie.
-        indices: (early, late) context index of the in-context learning score.
+        scoring: `early`, `late` and `window` of the in-context learning score.
     """
 
     name: str
@@ -35,28 +35,23 @@ class MeasuredModel:
     tokens_elapsed: Sequence[int]
     keys: Mapping[str, Sequence[str]]
     store: MeasurementStore
-    indices: tuple[int, int]
+    scoring: Mapping[str, int]
 
     @cached_property
     def losses(self) -> TokenLosses:
         """Losses of the unablated model, [snapshot, ...]."""
-        return stack_snapshots(list(map(TokenLosses, self._entries("losses"))), self.steps, self.tokens_elapsed)
+        return stack_snapshots([TokenLosses(entry) for entry in self.entries("losses")], self.steps, self.tokens_elapsed)
 
     @cached_property
     def head_scores(self) -> HeadScores:
         """All head evaluators, [snapshot, layer, head]."""
-        return stack_snapshots(list(map(HeadScores, self._entries("head_scores"))), self.steps, self.tokens_elapsed)
-
-    def ablations(self) -> Iterator[tuple[TokenLosses, AblationLosses]]:
-        """Per snapshot the unablated and the ablated losses; one at a time, because they are large."""
-        for index, ablated in enumerate(self._entries("ablation")):
-            yield TokenLosses(self.losses.dataset.isel(snapshot=index)), AblationLosses(ablated)
+        entries = [HeadScores(entry) for entry in self.entries("head_scores")]
+        return stack_snapshots(entries, self.steps, self.tokens_elapsed)
 
     @cached_property
     def in_context_learning(self) -> xr.DataArray:
         """The in-context learning score, [snapshot], with its standard error."""
-        early, late = self.indices
-        return in_context_learning_score(self.losses, late=late, early=early)
+        return in_context_learning_score(self.losses, **self.scoring)
 
     @cached_property
     def phase_change(self) -> PhaseChange:
@@ -66,13 +61,31 @@ class MeasuredModel:
     @cached_property
     def head_types(self) -> xr.DataArray:
         """Type of every head in the last snapshot, [layer, head]."""
-        return head_types(HeadScores(self.head_scores.dataset.isel(snapshot=-1)))
+        return head_types(self.head_scores)
 
-    def _entries(self, measurement: str) -> Iterator[xr.Dataset]:
-        if measurement not in self.keys:
-            raise InputError(f"{measurement} was not measured for {self.name}; the row must name it in `needs`")
-        for key in self.keys[measurement]:
-            dataset = self.store.read(key)
-            if dataset is None:
-                raise DamagedFileError(f"{self.store.path(key)} vanished while the table was made; make it again")
-            yield dataset
+    def at_snapshot(self, index: int) -> TokenLosses:
+        """Unablated losses of one snapshot."""
+        return TokenLosses(self.losses.dataset.isel(snapshot=index))
+
+    def ablations(self) -> Iterator[tuple[AblationLosses, TokenLosses]]:
+        """Per snapshot the ablated and the unablated losses; one at a time, because they are large."""
+        for index, entry in enumerate(self.entries("ablation")):
+            yield AblationLosses(entry), self.at_snapshot(index)
+
+    def over_snapshots(self, values: Sequence[xr.DataArray]) -> xr.DataArray:
+        """Join one result per snapshot, labelled with steps and tokens."""
+        plain = [value.drop_vars(["step", "tokens_elapsed"], errors="ignore") for value in values]
+        joined = xr.concat(plain, dim="snapshot", combine_attrs="drop_conflicts")
+        labels = {"step": ("snapshot", list(self.steps)), "tokens_elapsed": ("snapshot", list(self.tokens_elapsed))}
+        return joined.assign_coords(labels)
+
+    def read(self, key: str) -> xr.Dataset:
+        """One entry of the store, which was there when the table was planned."""
+        entry = self.store.read(key)
+        if entry is None:
+            raise DamagedFileError(f"{self.store.path(key)} vanished while the table was made; make it again")
+        return entry
+
+    def entries(self, measurement: str) -> Iterator[xr.Dataset]:
+        """What one measurement stored for each snapshot."""
+        yield from map(self.read, self.keys[measurement])

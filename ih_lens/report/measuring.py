@@ -9,7 +9,7 @@ from transformer_lens import HookedTransformer
 
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.measure.ablation import ablate_heads
-from ih_lens.measure.head_scores import score_heads
+from ih_lens.measure.score_heads import score_heads
 from ih_lens.measure.token_losses import token_losses
 from ih_lens.report.settings import TableSettings
 
@@ -22,11 +22,13 @@ class Measurement:
         version: raised whenever the numbers change, so that older entries of a store are not taken for them.
         measure: from model, examples, settings and options to a labelled data set.
         parameters: the part of the settings that the numbers depend on, given the tokens per example.
+        n_passes: how often the evaluation examples go through the model, given its number of heads and the options.
     """
 
     version: int
     measure: Callable[..., xr.Dataset]
     parameters: Callable[[TableSettings, int], Mapping[str, Any]]
+    n_passes: Callable[[int, Mapping[str, Any]], int]
 
 
 def measure_losses(model: HookedTransformer, evals: EvalSet, settings: TableSettings) -> xr.Dataset:
@@ -84,8 +86,10 @@ def _ablation_parameters(settings: TableSettings, n_pos: int) -> dict[str, Any]:
 
 
 MEASUREMENTS: dict[str, Measurement] = {
-    "losses": Measurement(1, measure_losses, _views),
-    "head_scores": Measurement(1, measure_head_scores, _head_score_parameters),
-    "ablation": Measurement(1, measure_ablation, _ablation_parameters),
+    "losses": Measurement(1, measure_losses, _views, lambda n_heads, options: 1),
+    "head_scores": Measurement(1, measure_head_scores, _head_score_parameters, lambda n_heads, options: 0),
+    "ablation": Measurement(
+        1, measure_ablation, _ablation_parameters, lambda n_heads, options: 1 + len(options.get("heads", range(n_heads)))
+    ),
 }
 """What rows may name in `needs`; a new one is a function and a line."""

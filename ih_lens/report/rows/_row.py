@@ -17,6 +17,7 @@ class NotMeasured(NamedTuple):
 
 
 RowValues: TypeAlias = xr.DataArray | NotMeasured
+"""One model's values in a row."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Row:
             `{ablation}` and `{replace}` stand for what the table used.
         source: where the paper defines it.
         needs: measurements it starts from, of `ih_lens.report.measuring.MEASUREMENTS`.
-        values: from all models of a series to one result each, or the reason why there is none.
+        values: from all models of the table to one result each, or the reason why there is none.
         draw: the figure of the whole row.
     """
 

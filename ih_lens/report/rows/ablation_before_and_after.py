@@ -1,21 +1,18 @@
 """Row: what ablating each head undoes of the phase change."""
 
-from ih_lens.analysis import attribution_to_before_and_after, before_and_after_vector
+from ih_lens.analysis.before_and_after import attribution_to_before_and_after, before_and_after_vector
 from ih_lens.report.measured import MeasuredModel
 from ih_lens.report.rows._row import NotMeasured, Row, RowValues, each
-from ih_lens.results import TokenLosses
 from ih_lens.viz import plot_before_and_after
 
 
 def _values(model: MeasuredModel) -> RowValues:
     """Attributions [snapshot, layer, head] to the change between the ends of the model's own phase change."""
     change = model.phase_change
-    if not change.found:
+    if change.start_index is None or change.end_index is None:
         return NotMeasured("no phase change was found, so there is no before-and-after vector")
-    snapshots = model.losses.dataset
-    start, end = (TokenLosses(snapshots.isel(snapshot=index)) for index in (change.start_index, change.end_index))
-    vector = before_and_after_vector(start, end)
-    parts = [attribution_to_before_and_after(ablated, unablated, vector) for unablated, ablated in model.ablations()]
+    vector = before_and_after_vector(model.at_snapshot(change.start_index), model.at_snapshot(change.end_index))
+    parts = [attribution_to_before_and_after(ablated, unablated, vector) for ablated, unablated in model.ablations()]
     return model.over_snapshots(parts)
 
 

@@ -1,6 +1,6 @@
 """Row: what each head contributes to the in-context learning score."""
 
-from ih_lens.analysis import attribution_to_in_context_learning
+from ih_lens.analysis.in_context_learning import attribution_to_in_context_learning
 from ih_lens.report.measured import MeasuredModel
 from ih_lens.report.rows._row import Row, RowValues, each
 from ih_lens.viz import plot_in_context_learning_attribution
@@ -8,10 +8,9 @@ from ih_lens.viz import plot_in_context_learning_attribution
 
 def _values(model: MeasuredModel) -> RowValues:
     """Attributions [snapshot, layer, head] with paired standard errors."""
-    early, late = model.indices
     parts = [
-        attribution_to_in_context_learning(ablated, unablated, late=late, early=early)
-        for unablated, ablated in model.ablations()
+        attribution_to_in_context_learning(ablated, unablated, **model.scoring)
+        for ablated, unablated in model.ablations()
     ]
     return model.over_snapshots(parts)
 

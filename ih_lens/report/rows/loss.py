@@ -1,6 +1,6 @@
 """Row: loss over training."""
 
-from ih_lens.analysis import loss_curve
+from ih_lens.analysis.loss_curves import loss_curve
 from ih_lens.report.rows._row import Row, each
 from ih_lens.viz import plot_loss
 

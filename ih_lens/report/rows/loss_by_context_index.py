@@ -1,6 +1,6 @@
 """Row: loss by context index, over training."""
 
-from ih_lens.analysis import loss_by_context_index
+from ih_lens.analysis.loss_curves import loss_by_context_index
 from ih_lens.report.rows._coarse import NOTE, thinned
 from ih_lens.report.rows._row import Row, each
 from ih_lens.viz import plot_loss_by_context_index

@@ -1,6 +1,6 @@
 """Row: derivative of the loss with respect to the logarithm of the context index."""
 
-from ih_lens.analysis import loss_derivative
+from ih_lens.analysis.loss_curves import loss_derivative
 from ih_lens.report.rows._coarse import NOTE, thinned
 from ih_lens.report.rows._row import Row, each
 from ih_lens.viz import plot_loss_derivative

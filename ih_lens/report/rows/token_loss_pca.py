@@ -4,14 +4,17 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from ih_lens.analysis import token_loss_pca
+from ih_lens.analysis.token_loss_pca import MIN_SNAPSHOTS, token_loss_pca
 from ih_lens.report.measured import MeasuredModel
-from ih_lens.report.rows._row import Drawing, Row, RowValues
+from ih_lens.report.rows._row import Drawing, NotMeasured, Row, RowValues
 from ih_lens.viz import plot_token_loss_pca
 
 
 def _values(models: Sequence[MeasuredModel]) -> list[RowValues]:
-    """One joint fit, so that all models of the series lie in one space."""
+    """One joint fit, so that all models lie in one space."""
+    n_snapshots = sum(len(model.steps) for model in models)
+    if n_snapshots < MIN_SNAPSHOTS:
+        return [NotMeasured(f"{n_snapshots} snapshots are too few, {MIN_SNAPSHOTS} are needed in all")] * len(models)
     pca = token_loss_pca([model.losses for model in models])
     ratios = [float(ratio) for ratio in pca.explained_variance_ratio]
     return [projection.assign_attrs(explained_variance_ratio=ratios) for projection in pca.projections]

@@ -1,0 +1,147 @@
+"""From columns to the numbers of a table: plan, measure what is missing, analyse."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import xarray as xr
+from rich.console import Console
+
+from ih_lens.data.eval_set import EvalSet
+from ih_lens.errors import InputError
+from ih_lens.measure.ablation import ABLATIONS
+from ih_lens.report.columns import Column
+from ih_lens.report.jobs import Entry, Job, make_entry, plan, run_jobs
+from ih_lens.report.joint_ablation import groups_to_ablate, induction_heads, joint_ablation
+from ih_lens.report.measured import MeasuredModel
+from ih_lens.report.measuring import MEASUREMENTS
+from ih_lens.report.model_data import model_dataset
+from ih_lens.report.rows import NotMeasured, Row
+from ih_lens.report.settings import TableSettings
+from ih_lens.results import AblationLosses
+
+_log = logging.getLogger(__name__)
+_ALWAYS = ("losses", "head_scores")
+"""What the phase change and the types of heads come from, whichever rows there are."""
+_NO_ABLATION = NotMeasured("heads were not ablated (settings.ablate is False)")
+
+
+@dataclass
+class Collector:
+    """Takes the measurements of one table.
+
+    Attributes:
+        evals: examples that every model is measured on.
+        settings: what the numbers depend on.
+        workers: processes.
+        progress: whether to show the cost and a bar on a terminal.
+        n_taken: measurements taken so far.
+        n_stored: measurements that were found in the store.
+        damaged: stored measurements that were damaged and taken again.
+    """
+
+    evals: EvalSet
+    settings: TableSettings
+    workers: int
+    progress: bool
+    n_taken: int = 0
+    n_stored: int = 0
+    damaged: list[str] = field(default_factory=list[str])
+
+    def collect(self, columns: Mapping[str, Column], rows: Sequence[Row]) -> dict[str, xr.Dataset]:
+        """The data set of every model."""
+        scored = [self._measured(column, rows) for column in columns.values()]
+        self._take([job for _, jobs in scored for job in jobs], "measuring snapshots")
+        models = [model for model, _ in scored]
+        joints = self._ablate_induction_heads(models, list(columns.values()))
+        by_row = {row.name: self._row_values(row, models) for row in rows}
+        return {
+            model.name: model_dataset(model, {name: values[place] for name, values in by_row.items()}, joint)
+            for place, (model, joint) in enumerate(zip(models, joints, strict=True))
+        }
+
+    def _measured(self, column: Column, rows: Sequence[Row]) -> tuple[MeasuredModel, list[Job]]:
+        """The model, readable once its jobs are done."""
+        needs = [need for row in rows for need in row.needs if need != "ablation" or self.settings.ablate]
+        measurements = list(dict.fromkeys([*_ALWAYS, *needs]))
+        if unknown := set(measurements) - set(MEASUREMENTS):
+            raise InputError(f"a row needs {', '.join(unknown)}, but there are only {', '.join(MEASUREMENTS)}")
+        entries = [
+            tuple(make_entry(snapshot, name, evals=self.evals, settings=self.settings) for name in measurements)
+            for snapshot in column.snapshots
+        ]
+        jobs = [Job(*pair, column.store) for pair in zip(column.snapshots, entries, strict=True)]
+        early, late = self.settings.context_indices(self.evals.n_pos)
+        model = MeasuredModel(
+            name=column.name,
+            description=column.describe(),
+            steps=[snapshot.step for snapshot in column.snapshots],
+            tokens_elapsed=[snapshot.tokens_elapsed for snapshot in column.snapshots],
+            keys={name: [row[place].key for row in entries] for place, name in enumerate(measurements)},
+            store=column.store,
+            scoring={"early": early, "late": late, "window": self.settings.window},
+        )
+        return model, jobs
+
+    def _take(self, jobs: Sequence[Job], what: str) -> None:
+        """Measure what the store lacks, after saying what it costs."""
+        todo = plan(jobs)
+        self.n_taken += todo.n_entries
+        self.n_stored += todo.n_stored
+        self.damaged += todo.damaged
+        if todo.jobs:
+            cost = (
+                f"{what}: {todo.n_entries} measurements of {len(todo.jobs)} snapshots to take, {todo.n_stored} stored; "
+                f"{self._passes(todo.jobs):,} tokens to run"
+            )
+            _log.info(cost)
+            if self.progress and (console := Console(stderr=True)).is_terminal:
+                console.print(cost)
+        run_jobs(
+            todo.jobs, self.evals, self.settings, workers=self.workers, progress=self.progress, what=what
+        )
+
+    def _passes(self, jobs: Sequence[Job]) -> int:
+        """Tokens that go through a model, ablations counted once per head or group."""
+        return self.evals.tokens.numel() * sum(entry.n_passes for job in jobs for entry in job.entries)
+
+    def _ablate_induction_heads(
+        self, models: Sequence[MeasuredModel], columns: Sequence[Column]
+    ) -> list[xr.Dataset | None]:
+        """Per model the joint ablation of the induction heads of its last snapshot; None where there are none."""
+        entries = [self._joint_entries(*pair) for pair in zip(models, columns, strict=True)]
+        jobs = [
+            Job(column.snapshots[-1], tuple(kinds.values()), column.store)
+            for column, kinds in zip(columns, entries, strict=True)
+            if kinds
+        ]
+        self._take(jobs, "ablating induction heads together")
+        return [
+            joint_ablation(model, {kind: AblationLosses(model.read(entry.key)) for kind, entry in kinds.items()})
+            if kinds
+            else None
+            for model, kinds in zip(models, entries, strict=True)
+        ]
+
+    def _joint_entries(self, model: MeasuredModel, column: Column) -> dict[str, Entry]:
+        """Per kind of ablation its entry."""
+        heads = induction_heads(model.head_types) if self.settings.ablate else []
+        if not heads:
+            return {}
+        groups = groups_to_ablate(heads)
+        options = [(kind, {"kind": kind, "heads": groups}) for kind in ABLATIONS]
+        last = column.snapshots[-1]
+        return {
+            kind: make_entry(last, "ablation", evals=self.evals, settings=self.settings, options=choice)
+            for kind, choice in options
+        }
+
+    def _row_values(self, row: Row, models: Sequence[MeasuredModel]) -> Sequence[xr.DataArray | NotMeasured]:
+        if "ablation" in row.needs and not self.settings.ablate:
+            return [_NO_ABLATION] * len(models)
+        return row.values(models)
+
+    def record(self) -> dict[str, Any]:
+        """What was done, for the table's provenance."""
+        return {"n_taken": self.n_taken, "n_stored": self.n_stored, "damaged_entries": self.damaged}

@@ -1,0 +1,120 @@
+"""Which models a table has: from runs, as they were given, to named columns in series."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ih_lens.data.eval_set import EvalSet
+from ih_lens.errors import FingerprintError, InputError
+from ih_lens.models.runs import Run, open_run
+from ih_lens.models.snapshots import Snapshot
+from ih_lens.report.settings import TableSettings
+from ih_lens.report.store import MeasurementStore
+
+RunLike: TypeAlias = Run | str | Path
+RunsLike: TypeAlias = Sequence[RunLike] | Mapping[str, Sequence[RunLike]]
+STORE_FOLDER = "measured"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One model of the table before it is measured."""
+
+    name: str
+    run: Run
+    snapshots: Sequence[Snapshot]
+    store: MeasurementStore
+
+    def describe(self) -> dict[str, Any]:
+        """What the model is, ready for JSON; "finished" and the numbers of snapshots tell how far its training is."""
+        cfg, training = self.run.cfg, self.run.manifest.get("training", {})
+        return {
+            "name": self.name,
+            "n_layers": cfg.n_layers,
+            "n_heads": cfg.n_heads,
+            "d_model": cfg.d_model,
+            "d_head": cfg.d_head,
+            "d_vocab": cfg.d_vocab,
+            "n_ctx": cfg.n_ctx,
+            "attention_only": cfg.attn_only,
+            "smeared_keys": self.run.smeared_keys,
+            "positions": cfg.positional_embedding_type,
+            "normalization": cfg.normalization_type or "none",
+            "seed": training.get("seed"),
+            "data_seed": training.get("data_seed"),
+            "corpus": self.run.manifest.get("corpus", {}).get("fingerprint"),
+            "finished": self.run.finished,
+            "n_steps": self.run.n_steps,
+            "n_snapshots": len(self.snapshots),
+            "exponential": self.run.exponential,
+            "last_weights_sha256": self.snapshots[-1].weights_hash,
+        }
+
+
+def arrange(runs: RunsLike, store: str | Path | None) -> tuple[dict[str, list[str]], dict[str, Column]]:
+    """Names per series, and the columns by name; a run may stand in several series.
+
+    Raises:
+        InputError: if there is nothing to show, or a series holds a run twice.
+        DamagedFileError: if a folder is no run.
+    """
+    if isinstance(runs, (Run, str, Path)):
+        raise InputError(f"runs: expected a list of runs or a dictionary of lists, got {runs!r}; write [{runs!r}]")
+    series = dict(runs) if isinstance(runs, Mapping) else {"Models": runs}
+    opened = {title: [run if isinstance(run, Run) else open_run(run) for run in members] for title, members in series.items()}
+    by_place = {run.path.resolve(): run for members in opened.values() for run in members}
+    names = _unique_names(list(by_place))
+    for title, members in opened.items():
+        if not members or len({run.path.resolve() for run in members}) < len(members):
+            raise InputError(f"runs: expected every run of the series {title!r} once, and at least one; got {members!r}")
+    columns = {names[place]: _column(names[place], run, store) for place, run in by_place.items()}
+    return {title: [names[run.path.resolve()] for run in members] for title, members in opened.items()}, columns
+
+
+def evaluation_set(columns: Mapping[str, Column], evals: EvalSet | None, settings: TableSettings) -> EvalSet:
+    """The examples given, or the runs' own held-out tokens, which must be the same in all runs.
+
+    Raises:
+        InputError: if a run has none.
+        FingerprintError: if they differ.
+    """
+    if evals is not None:
+        return evals
+    found: dict[str, EvalSet] = {}
+    for column in columns.values():
+        tokens = column.run.held_out
+        if tokens is None or not len(tokens):
+            raise InputError(
+                f"{column.name} has no held-out examples to measure on; pass evals=EvalSet.from_tokens(tokens), "
+                "or train with n_held_out="
+            )
+        found[column.name] = EvalSet.from_tokens(tokens[: settings.n_examples], seed=settings.seed)
+    first = next(iter(found))
+    for name, examples in found.items():
+        if examples.fingerprint != found[first].fingerprint:
+            raise FingerprintError(
+                f"{first} and {name} hold out different examples, so their losses cannot be compared; "
+                "pass evals= with one EvalSet for all, or make two tables"
+            )
+    return found[first]
+
+
+def _column(name: str, run: Run, store: str | Path | None) -> Column:
+    snapshots = run.snapshots
+    if not snapshots:
+        raise InputError(f"{run.path} has no snapshot yet; train it first")
+    return Column(name, run, snapshots, MeasurementStore(run.path / STORE_FOLDER if store is None else store))
+
+
+def _unique_names(places: Sequence[Path]) -> dict[Path, str]:
+    """Folder names, with as many folders above as it takes to tell the runs apart."""
+    names: dict[Path, str] = {}
+    depth = 1
+    while len(names) < len(places):
+        tails = {place: "/".join(place.parts[-depth:]) for place in places if place not in names}
+        counts = Counter(tails.values())
+        names |= {place: tail for place, tail in tails.items() if counts[tail] == 1}
+        depth += 1
+    return names

@@ -28,12 +28,12 @@ class Panel:
     Attributes:
         traces: plotly traces without axes.
         note: text in the middle of a panel that has nothing to show.
-        left_out: snapshots before the first token that a logarithmic axis cannot show.
+        begins: tokens elapsed at the first snapshot drawn, where a logarithmic axis cannot show an earlier one.
     """
 
     traces: Sequence[BaseTraceType] = ()
     note: str = ""
-    left_out: bool = False
+    begins: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,11 @@ def drawable(values: xr.DataArray, log_tokens: bool) -> xr.DataArray:
     return values.isel(snapshot=tokens_elapsed(values) > 0) if log_tokens else values
 
 
-def left_out(values: xr.DataArray, log_tokens: bool) -> bool:
-    """Whether `drawable` leaves a snapshot out."""
-    return log_tokens and bool((tokens_elapsed(values) <= 0).any())
+def begins(values: xr.DataArray, log_tokens: bool) -> float | None:
+    """Tokens elapsed at the first snapshot that `drawable` keeps, None where it keeps all."""
+    tokens = tokens_elapsed(values)
+    kept = tokens[tokens > 0]
+    return float(kept[0]) if log_tokens and 0 < len(kept) < len(tokens) else None
 
 
 def draw_row(panels: Mapping[str, Panel], shared: RowLayout, *, bands: Bands | None = None) -> go.Figure:
@@ -115,13 +117,13 @@ def draw_row(panels: Mapping[str, Panel], shared: RowLayout, *, bands: Bands | N
     )
     for column, (name, panel) in enumerate(panels.items(), start=1):
         _fill(figure, column, panel)
-        _mark(figure, column, (bands or {}).get(name) if panel.traces else None, shared.band)
+        _mark(figure, column, panel, (bands or {}).get(name), shared.band)
     for key in shared.keys:
         figure.add_trace(key, row=1, col=1)
     if any((bands or {}).values()):
         figure.add_trace(_band_key(), row=1, col=1)
     _lay_out(figure, shared, width)
-    if any(panel.left_out for panel in panels.values()):
+    if any(panel.begins is not None for panel in panels.values()):
         _add_note(figure, "The snapshot at 0 tokens has no place on a logarithmic axis and is left out.")
     return figure
 
@@ -147,11 +149,14 @@ def _fill(figure: go.Figure, column: int, panel: Panel) -> None:
         figure.add_shape(type="rect", x0=0, x1=1, y0=0, y1=1, **grey, **inside)
 
 
-def _mark(figure: go.Figure, column: int, band: tuple[float, float] | None, look: Mapping[str, Any]) -> None:
-    """The orange band over the whole height of a panel."""
-    if band:
+def _mark(
+    figure: go.Figure, column: int, panel: Panel, band: tuple[float, float] | None, look: Mapping[str, Any]
+) -> None:
+    """The orange band over the whole height of a panel, from where the panel begins."""
+    if band and panel.traces:
+        start = band[0] if panel.begins is None else max(band[0], panel.begins)
         x, y = _axes(column)
-        span = {"x0": band[0], "x1": band[1], "y0": 0, "y1": 1, "xref": x, "yref": f"{y} domain"}
+        span = {"x0": start, "x1": band[1], "y0": 0, "y1": 1, "xref": x, "yref": f"{y} domain"}
         figure.add_shape(type="rect", name="phase change", **{"fillcolor": style.PHASE_CHANGE, **look}, **span)
 
 
@@ -164,7 +169,7 @@ def _axes(column: int) -> tuple[str, str]:
 def _band_key() -> go.Scatter:
     """The band's entry in the legend."""
     marker = {"symbol": "square", "size": 12, "color": style.PHASE_CHANGE, "opacity": 0.45}
-    return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name="phase change", hoverinfo="skip")
+    return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name="phase change", showlegend=True)
 
 
 def _lay_out(figure: go.Figure, shared: RowLayout, width: int) -> None:

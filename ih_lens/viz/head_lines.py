@@ -11,7 +11,7 @@ from plotly.colors import sample_colorscale
 from ih_lens.errors import InputError
 from ih_lens.types import HeadIndex
 from ih_lens.viz import style
-from ih_lens.viz.grid import NOT_DEFINED, Panel, drawable, left_out, tokens_elapsed
+from ih_lens.viz.grid import NOT_DEFINED, Panel, begins, drawable, tokens_elapsed
 
 
 class HeadLook(NamedTuple):
@@ -74,7 +74,7 @@ def _head_panel(values: xr.DataArray, look: Callable[[HeadIndex], HeadLook], log
     places = np.argwhere(~np.isnan(numbers).all(axis=0))
     heads = sorted((HeadIndex(*map(int, place)) for place in places), key=lambda head: look(head).rank)
     lines = [_head_line(head, tokens, numbers[:, head.layer, head.head], look(head)) for head in heads]
-    return Panel(lines, left_out=left_out(values, log_tokens)) if lines else NOT_DEFINED
+    return Panel(lines, begins=begins(values, log_tokens)) if lines else NOT_DEFINED
 
 
 def _head_line(head: HeadIndex, tokens: np.ndarray, numbers: np.ndarray, look: HeadLook) -> go.Scatter:

@@ -13,9 +13,9 @@ from ih_lens.viz.grid import (
     Panel,
     Results,
     RowLayout,
+    begins,
     draw_row,
     drawable,
-    left_out,
     over_training,
     tokens_elapsed,
 )
@@ -113,4 +113,4 @@ def _map_panel(name: str, values: xr.DataArray, hover: str, log_tokens: bool) ->
         name=name,
         hovertemplate=f"%{{x}} tokens<br>context index %{{y}}<br>{hover}",
     )
-    return Panel([cells], left_out=left_out(values, log_tokens))
+    return Panel([cells], begins=begins(values, log_tokens))

@@ -13,9 +13,9 @@ from ih_lens.viz.grid import (
     Panel,
     Results,
     RowLayout,
+    begins,
     draw_row,
     drawable,
-    left_out,
     over_training,
     tokens_elapsed,
 )
@@ -80,7 +80,7 @@ def _line_panel(name: str, values: xr.DataArray | None, what: str, log_tokens: b
         showlegend=False,
         hovertemplate=f"%{{x}} tokens<br>{what} %{{y:.3f}} nats",
     )
-    return Panel([*_uncertainty(shown), line], left_out=left_out(values, log_tokens))
+    return Panel([*_uncertainty(shown), line], begins=begins(values, log_tokens))
 
 
 def _uncertainty(values: xr.DataArray) -> list[BaseTraceType]:

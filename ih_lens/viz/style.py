@@ -40,7 +40,7 @@ LOSS_SCALE = "Blues"
 DERIVATIVE_SCALE = "PRGn"
 """No reds or yellows in maps, so that the orange of the phase change stands out on them."""
 
-LEFT, RIGHT, TOP, BOTTOM = 80, 160, 62, 62
+LEFT, RIGHT, TOP, BOTTOM = 80, 165, 56, 62
 """Margins in pixels, the same in all rows, so that the columns of a table stand below each other."""
 GAP = 14
 PANEL_HEIGHT = 190
@@ -63,7 +63,14 @@ TEMPLATE = go.layout.Template(
         hovermode="closest",
         xaxis=_AXIS,
         yaxis=_AXIS,
-        legend={"x": 1.0, "xref": "paper", "xanchor": "left", "y": 1.0, "yanchor": "top", "font": {"size": 11}},
+        legend={
+            "x": 1.0,
+            "xanchor": "left",
+            "y": 1.02,
+            "yanchor": "top",
+            "font": {"size": 11},
+            "bgcolor": "rgba(0,0,0,0)",
+        },
     )
 )
 

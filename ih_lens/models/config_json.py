@@ -42,9 +42,10 @@ def config_from_json(
     stored = getattr(torch, str(record.get("dtype")), None)
     if not isinstance(stored, torch.dtype):
         raise DamagedFileError(f"{path}: {record.get('dtype')!r} is no dtype; restore the file from a copy")
-    fields = {name: value for name, value in record.items() if name not in _LEFT_OUT}
+    fields: dict[str, Any] = {name: value for name, value in record.items() if name not in _LEFT_OUT}
+    fields |= {"dtype": dtype or stored, "device": device}
     try:
-        return HookedTransformerConfig(**{**fields, "dtype": dtype or stored, "device": device})
+        return HookedTransformerConfig(**fields)
     except (AssertionError, TypeError, ValueError) as error:
         raise DamagedFileError(f"{path}: the configuration is altered ({error}); restore it from a copy") from error
 

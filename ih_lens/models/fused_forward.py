@@ -8,18 +8,16 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformer_lens import HookedTransformer
-from transformer_lens.components import (
-    MLP,
-    Attention,
-    GatedMLP,
-    GroupedQueryAttention,
-    LayerNorm,
-    LayerNormPre,
-    RMSNorm,
-    RMSNormPre,
-    TransformerBlock,
-)
 from transformer_lens.components.abstract_attention import AbstractAttention
+from transformer_lens.components.attention import Attention
+from transformer_lens.components.grouped_query_attention import GroupedQueryAttention
+from transformer_lens.components.layer_norm import LayerNorm
+from transformer_lens.components.layer_norm_pre import LayerNormPre
+from transformer_lens.components.mlps.gated_mlp import GatedMLP
+from transformer_lens.components.mlps.mlp import MLP
+from transformer_lens.components.rms_norm import RMSNorm
+from transformer_lens.components.rms_norm_pre import RMSNormPre
+from transformer_lens.components.transformer_block import TransformerBlock
 from transformer_lens.utilities.architectures import POST_NORM_ARCHITECTURES
 
 from ih_lens.errors import CapabilityError
@@ -68,12 +66,11 @@ def fused_logits(model: HookedTransformer, tokens: Int[Tensor, "batch pos"]) -> 
     """
     require_fused_forward(model)
     residual = F.embedding(tokens, model.embed.W_E)
-    positions = _positions(model, tokens.shape[1])
-    if model.cfg.positional_embedding_type == "standard":
-        residual = residual + positions
-        positions = None
+    n_pos, kind = tokens.shape[1], model.cfg.positional_embedding_type
+    if kind == "standard":
+        residual = residual + model.pos_embed.W_pos[:n_pos]
     for block in model.blocks:
-        residual = _block(block, residual, positions)
+        residual = _block(block, residual, model.pos_embed.W_pos[:n_pos] if kind == "shortformer" else None)
     if model.cfg.normalization_type is not None:
         residual = _normalize(model.ln_final, residual)
     return F.linear(residual, model.unembed.W_U.T, model.unembed.b_U)
@@ -107,13 +104,6 @@ def _unknown_parts(block: Any) -> list[nn.Module]:
     if mlp is not None and (type(mlp) not in (MLP, GatedMLP) or mlp.cfg.is_layer_norm_activation()):
         unknown.append(mlp)
     return unknown
-
-
-def _positions(model: HookedTransformer, n_pos: int) -> Float[Tensor, "pos d_model"] | None:
-    """Learned positions, where the model has them."""
-    if model.cfg.positional_embedding_type not in ("standard", "shortformer"):
-        return None
-    return model.pos_embed.W_pos[:n_pos]
 
 
 def _block(
@@ -158,9 +148,9 @@ def _attention(
 
 def _key_value_parameters(attention: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Those that exist: under grouped queries fewer heads than queries have."""
-    if isinstance(attention, GroupedQueryAttention):
-        return attention._W_K, attention._W_V, attention._b_K, attention._b_V
-    return attention.W_K, attention.W_V, attention.b_K, attention.b_V
+    prefix = "_" if isinstance(attention, GroupedQueryAttention) else ""
+    W_K, W_V, b_K, b_V = (attention.get_parameter(prefix + name) for name in ("W_K", "W_V", "b_K", "b_V"))
+    return W_K, W_V, b_K, b_V
 
 
 def _project(

@@ -133,7 +133,7 @@ class TrainConfig:
             InputError: if a field is unknown, missing or makes no sense.
         """
         try:
-            values = {
+            values: dict[str, Any] = {
                 **record,
                 "snapshots": SnapshotSchedule.from_json(record["snapshots"]),
                 "betas": tuple(record["betas"]),

@@ -60,7 +60,10 @@ class Processes:
 
     def mean(self, values: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """The mean over all processes."""
-        return values if self.accelerator is None else self.accelerator.reduce(values, reduction="mean")
+        if self.accelerator is not None:
+            torch.distributed.all_reduce(values)
+            values = values / self.count
+        return values
 
     def from_main(self, compute: Callable[[], Outcome]) -> Outcome:
         """What process 0 computes, in every process; an error that it raises is raised in every process."""

@@ -1,6 +1,6 @@
 """What a training costs, said before it begins, and how far it has come, shown while it runs."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -42,7 +42,7 @@ class ProgressBar:
 @contextmanager
 def progress_bar(
     name: str, cost: TrainingCost, *, start: int, n_steps: int, tokens_per_step: int, shown: bool
-) -> Iterator[ProgressBar]:
+) -> Generator[ProgressBar]:
     """A bar for one training where a person can see it: on a terminal or in a notebook."""
     console = Console(stderr=True)
     if not shown or not (console.is_terminal or console.is_jupyter):

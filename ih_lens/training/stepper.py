@@ -28,7 +28,7 @@ def precision_for(config: TrainConfig, device: torch.device, d_model: int) -> Li
     """What "auto" means on this machine, from what its processor or GPU can do, so that it never depends on timing."""
     if config.precision != "auto":
         return config.precision
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # pyright: ignore[reportPrivateUsage]
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     return "bfloat16" if native and d_model >= 128 else "float32"

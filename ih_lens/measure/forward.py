@@ -3,7 +3,7 @@
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -83,6 +83,7 @@ def measuring(model: ModelLike) -> Generator[None]:
             module.training = True
 
 
+@runtime_checkable
 class Rows(Protocol):
     """Examples on their way through a model, one row each."""
 

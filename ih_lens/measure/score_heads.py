@@ -87,8 +87,8 @@ def score_heads(
             description["undefined"] = str(reason)
             scores[name] = torch.full((model.cfg.n_layers, model.cfg.n_heads), torch.nan)
 
-    fitting = {evaluator: evaluator.fitted(model) for evaluator in _chosen(evaluators, settings)}
-    for evaluator, fitted in fitting.items():
+    fitting = [(evaluator, evaluator.fitted(model)) for evaluator in _chosen(evaluators, settings)]
+    for evaluator, fitted in fitting:
         description = _description(evaluator, fitted, model, text)
         measure(evaluator.name, description, partial(_evaluate, model, fitted, seed, text, batch_size))
     measure("ov_copying_eigenvalues", dict(_OV_EIGENVALUES), partial(ov_copying_eigenvalue_score, model))
@@ -96,7 +96,7 @@ def score_heads(
         previous_token = scores[PreviousToken.name]
         description = {**_QK_TRACE, "note": _left_out_of_trace(model)}
         measure("qk_eigenvalue_trace", description, partial(qk_eigenvalue_trace, model, previous_token))
-    parameters = {fitted.name: fitted.parameters for fitted in fitting.values()}
+    parameters = {fitted.name: fitted.parameters for _, fitted in fitting}
     origin = provenance(model, seed=seed, text_fingerprint=_fingerprint(text), evaluators=parameters)
     return HeadScores.from_tensors(scores, provenance=origin, attributes=attributes)
 

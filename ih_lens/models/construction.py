@@ -17,12 +17,13 @@ from ih_lens.validate import one_of
 
 @contextmanager
 def quiet_construction() -> Generator[None]:
-    """Hide TransformerLens's notice that HookedTransformer will be removed, and nothing else.
+    """Hide TransformerLens's notices that HookedTransformer will be removed, and nothing else.
 
-    This library asks for a version that has it, so its users can do nothing about the notice.
+    This library asks for a version that has it, so its users can do nothing about them.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="HookedTransformer is deprecated", category=DeprecationWarning)
+        notice = r"HookedTransformer(\.from_pretrained)? is deprecated"
+        warnings.filterwarnings("ignore", message=notice, category=DeprecationWarning)
         yield
 
 

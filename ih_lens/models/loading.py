@@ -32,7 +32,7 @@ class _Settings:
     def refuse(self, what: str, *names: str) -> None:
         """Raise if one of these settings was given for a kind of reference that has no use for it."""
         for name in names:
-            if getattr(self, name) not in (None, False):
+            if getattr(self, name) is not None and getattr(self, name) is not False:
                 raise InputError(f"{name}= does not apply to {what}; leave it out")
 
 

@@ -18,9 +18,9 @@ from .data.random_tokens import random_tokens as random_tokens
 from .data.random_tokens import repeated_random_tokens as repeated_random_tokens
 from .data.restart_cycle import RestartCycle as RestartCycle
 from .data.sources import python_standard_library as python_standard_library
-from .data.text import tokenize_text as tokenize_text
 from .data.token_corpus import TokenCorpus as TokenCorpus
 from .data.token_file import TokenFile as TokenFile
+from .data.tokenize_text import tokenize_text as tokenize_text
 from .errors import CapabilityError as CapabilityError
 from .errors import DamagedFileError as DamagedFileError
 from .errors import FingerprintError as FingerprintError
@@ -33,8 +33,8 @@ from .measure.attribution import logit_attribution as logit_attribution
 from .measure.attribution import logit_terms as logit_terms
 from .measure.circuits import ov_copying_eigenvalue_score as ov_copying_eigenvalue_score
 from .measure.circuits import qk_eigenvalue_trace as qk_eigenvalue_trace
-from .measure.head_evaluators import EVALUATORS as EVALUATORS
 from .measure.head_evaluators import Copying as Copying
+from .measure.head_evaluators import EVALUATORS as EVALUATORS
 from .measure.head_evaluators import PrefixMatching as PrefixMatching
 from .measure.head_evaluators import PreviousToken as PreviousToken
 from .measure.head_evaluators.copying import copying_score as copying_score

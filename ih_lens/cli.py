@@ -36,7 +36,9 @@ def _integers(text: str, option: str) -> list[int]:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the runs and the table.")] = Path("ih_lens_demo"),
-    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas; every model is trained once per seed.")] = "0,1",
+    seeds: Annotated[
+        str, typer.Option(help="Seeds, separated by commas; every model is trained once per seed.")
+    ] = "0,1",
     workers: Workers = 2,
 ) -> None:
     """Train seven small models on an embedded task and write their Model Analysis Table.
@@ -69,7 +71,7 @@ def tokens(
     out: Annotated[Path, typer.Option(help="Folder for the token file and its tokenizer.")],
     vocab_size: Annotated[int | None, typer.Option(help="Train a byte-level BPE of this size on the text.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="Use this tokenizer.json instead.")] = None,
-    separator: Annotated[str | None, typer.Option(help="Line that separates documents inside a file.")] = None,
+    separator: Annotated[str, typer.Option(help="Line that separates documents inside a file.")] = "<|endoftext|>",
 ) -> None:
     """Turn text into one memory-mapped token file that models are trained on.
 
@@ -92,7 +94,9 @@ def main() -> None:
     except IHLensError as error:
         _fail(str(error), 2)
     except OSError as error:
-        _fail(f"{error.strerror or error}: {error.filename or ''}. Check the path, its permissions and the space left", 2)
+        _fail(
+            f"{error.strerror or error}: {error.filename or ''}. Check the path, its permissions and the space left", 2
+        )
     except Exception as error:
         usage = getattr(error, "format_message", None)
         if usage is not None:

@@ -14,8 +14,9 @@ from ih_lens.data.pieces import Piece, pieces_of_text
 from ih_lens.errors import InputError
 
 END_OF_TEXT = "<|endoftext|>"
-STANDARD_LIBRARY = "python-standard-library"
+STANDARD_LIBRARY = "python-stdlib"
 TEXT_SUFFIXES = (".txt", ".md", ".jsonl")
+_HUB_NAME = re.compile(r"(?:hf:)?([\w-][\w.-]*(?:/[\w-][\w.-]*)?)")
 _FOREIGN_FOLDERS = frozenset({"site-packages", "dist-packages", "test", "tests"})
 
 
@@ -57,8 +58,8 @@ def python_standard_library() -> FileSource:
     Sorted by path; installed packages and the library's own tests, which not every installation has, are left out.
 
     Example:
-        >>> next(python_standard_library().pieces()).text[:26]
-        '\"\"\"Record of phased-in inco'
+        >>> python_standard_library().describe()["n_bytes"] > 5_000_000
+        True
     """
     root = Path(sysconfig.get_path("stdlib"))
     paths = [path for path in root.rglob("*.py") if not _FOREIGN_FOLDERS & set(path.relative_to(root).parts)]
@@ -78,8 +79,8 @@ def text_source(
 
     Args:
         source: a file or a folder (searched below, in sorted order; .gz, .bz2 and .xz are unpacked on the way);
-            "python-standard-library"; the name of a Hugging Face dataset, which is streamed; a `datasets` object;
-            a list of documents; or anything with `pieces` and `describe`.
+            "python-stdlib"; the name of a Hugging Face dataset, which is streamed ("hf:" before it is optional);
+            a `datasets` object; a list of documents; or anything with `pieces` and `describe`.
         separator: a line that stands between two documents of one file; None if a file is one document.
         text_field: where the text is in the records of .jsonl files and of datasets.
         split: split of a named dataset.
@@ -103,8 +104,8 @@ def text_source(
         return python_standard_library()
     if isinstance(source, str | Path) and Path(source).expanduser().exists():
         return _file_source(Path(source).expanduser(), separator, text_field, suffixes)
-    if isinstance(source, str) and re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", source):
-        return DatasetSource.from_name(source, text_field, split=split, config=config)
+    if isinstance(source, str) and (name := _HUB_NAME.fullmatch(source)):
+        return DatasetSource.from_name(name[1], text_field, split=split, config=config)
     raise InputError(
         f"source: expected a file or folder that exists, {STANDARD_LIBRARY!r}, the name of a Hugging Face dataset, a "
         f"datasets object or a list of texts; got {str(source)[:200]!r}"

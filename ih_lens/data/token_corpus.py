@@ -100,6 +100,7 @@ class TokenCorpus:
                 "n_pos": self.n_pos,
                 "bos": self.bos,
                 "held_out_every": self._every,
+                "n_held_out": self._n_held_out,
                 "origin": self.file.description,
             }
         )

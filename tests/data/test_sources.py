@@ -75,7 +75,7 @@ def test_the_description_depends_on_names_contents_and_reading(tmp_path):
 
 def test_the_standard_library_is_text_that_every_machine_has():
     source = ih.python_standard_library()
-    assert source == ih.python_standard_library() == text_source("python-standard-library")
+    assert source == ih.python_standard_library() == text_source("python-stdlib")
     names = [path.relative_to(source.root).as_posix() for path in source.paths]
     assert names == [path.relative_to(source.root).as_posix() for path in sorted(source.paths)]
     assert {"ast.py", "json/decoder.py"} <= set(names)
@@ -103,10 +103,11 @@ def test_a_dataset_of_the_hub_is_streamed(monkeypatch):
         return datasets.Dataset.from_dict({"text": ["from afar"]}).to_iterable_dataset()
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    source = text_source("owner/name", config="en", split="validation")
-    assert isinstance(source, dataset_source.DatasetSource)
-    assert documents(source) == ["from afar"]
-    assert source.describe()["name"] == "owner/name"
+    for spelling in ("owner/name", "hf:owner/name"):
+        source = text_source(spelling, config="en", split="validation")
+        assert isinstance(source, dataset_source.DatasetSource)
+        assert documents(source) == ["from afar"]
+        assert source.describe()["name"] == "owner/name"
 
 
 def test_sources_that_do_not_exist_are_refused(tmp_path, monkeypatch):

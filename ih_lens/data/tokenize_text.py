@@ -48,7 +48,7 @@ def tokenize_text(
     is read as ordinary characters.
 
     Args:
-        source: a file, a folder, "python-standard-library", the name of a Hugging Face dataset (streamed), a
+        source: a file, a folder, "python-stdlib", the name of a Hugging Face dataset (streamed), a
             `datasets` object, or a list of texts.
         out: the folder to make. If it holds the tokens of the same text, tokenizer and limits it is returned as is.
         vocab_size: size of the byte-level BPE to train on the text. Either this or `tokenizer`.
@@ -71,7 +71,7 @@ def tokenize_text(
         DamagedFileError: if `out` or a packed source is damaged.
 
     Example:
-        >>> tokenize_text("python-standard-library", "tokens/python", vocab_size=1024).d_vocab
+        >>> tokenize_text("python-stdlib", "tokens/python", vocab_size=1024).d_vocab
         1024
     """
     out = Path(out).expanduser().absolute()

@@ -47,7 +47,7 @@ def _imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(("path", "part"), _modules(), ids=lambda value: getattr(value, "stem", None))
+@pytest.mark.parametrize(("path", "part"), list(_modules()), ids=lambda value: getattr(value, "stem", None))
 def test_imports_follow_the_direction_of_the_design(path: Path, part: str) -> None:
     own = {name.split(".")[1] for name in _imports(path) if name.startswith("ih_lens.")}
     assert own - {part} <= ALLOWED[part], f"{path} reaches up to {own - {part} - ALLOWED[part]}"

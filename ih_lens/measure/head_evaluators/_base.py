@@ -3,7 +3,7 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -11,6 +11,8 @@ from torch import Tensor
 from ih_lens.data.random_tokens import start_token
 from ih_lens.types import ModelLike
 from ih_lens.validate import at_least
+
+Evaluator = TypeVar("Evaluator", bound="HeadEvaluator")
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,10 @@ class HeadEvaluator(ABC):
         """One score per head; NaN where it is not defined."""
 
     @abstractmethod
-    def fitted(self, model: ModelLike) -> Self:
+    def fitted(self, model: ModelLike) -> "HeadEvaluator":
         """With examples shortened, where need be, to the model's context."""
 
-    def configured(self, **settings: Any) -> Self:
+    def configured(self: Evaluator, **settings: Any) -> Evaluator:
         """With the given settings, as far as this evaluator has them."""
         own = {name: value for name, value in settings.items() if name in self.settings}
         return dataclasses.replace(self, **own)

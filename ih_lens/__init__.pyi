@@ -33,8 +33,8 @@ from .measure.attribution import logit_attribution as logit_attribution
 from .measure.attribution import logit_terms as logit_terms
 from .measure.circuits import ov_copying_eigenvalue_score as ov_copying_eigenvalue_score
 from .measure.circuits import qk_eigenvalue_trace as qk_eigenvalue_trace
-from .measure.head_evaluators import Copying as Copying
 from .measure.head_evaluators import EVALUATORS as EVALUATORS
+from .measure.head_evaluators import Copying as Copying
 from .measure.head_evaluators import PrefixMatching as PrefixMatching
 from .measure.head_evaluators import PreviousToken as PreviousToken
 from .measure.head_evaluators.copying import copying_score as copying_score

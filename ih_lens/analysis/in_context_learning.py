@@ -132,8 +132,9 @@ def _differences(losses: TokenLosses, early: int, late: int, window: int) -> xr.
     """Each example's loss at late minus at early, in double precision; None where only means were kept."""
     views = losses.dataset.data_vars
     if _in_at_indices(losses, early, late, window):
-        values = losses.at_indices.astype(np.float64)
-        return values.sel(at_index=late, drop=True) - values.sel(at_index=early, drop=True)
+        values, held = losses.at_indices.astype(np.float64), losses.dataset["at_index"].to_numpy().tolist()
+        at_late, at_early = (values.isel(at_index=held.index(index), drop=True) for index in (late, early))
+        return at_late - at_early
     if "full" in views:
         values = losses.full.astype(np.float64)
         return _mean_around(values, late, window) - _mean_around(values, early, window)

@@ -1,15 +1,20 @@
 """Where in training the in-context learning score falls, if it falls abruptly at all."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+import pandas as pd
 import xarray as xr
-from jaxtyping import Float
-from numpy.typing import ArrayLike
+from jaxtyping import Float, Shaped
+from torch import Tensor
 
 from ih_lens.errors import InputError
 from ih_lens.validate import one_of
+
+Numbers: TypeAlias = Sequence[int | float] | np.ndarray | Tensor | pd.Series | xr.DataArray
+"""One number per snapshot."""
 
 MIN_SNAPSHOTS = 5
 """Below this a running median of three and central differences leave nothing to compare."""
@@ -43,10 +48,10 @@ class PhaseChange:
 
 
 def phase_change(
-    steps: ArrayLike | xr.DataArray,
-    scores: ArrayLike | xr.DataArray,
+    steps: Numbers,
+    scores: Numbers,
     *,
-    stderr: ArrayLike | xr.DataArray | None = None,
+    stderr: float | Numbers | None = None,
     fraction: float = 0.25,
     min_share: float = 0.5,
     min_stderrs: float = 3.0,
@@ -114,7 +119,7 @@ def _none(reason: str, share: float = float("nan")) -> PhaseChange:
     return PhaseChange(False, None, None, share, None, None, reason)
 
 
-def _checked(steps: Any, scores: Any) -> tuple[np.ndarray[Any, Any], Float[np.ndarray, "snapshot"]]:
+def _checked(steps: Numbers, scores: Numbers) -> tuple[Shaped[np.ndarray, "snapshot"], Float[np.ndarray, "snapshot"]]:
     """Steps and scores as vectors that fit each other."""
     times, values = np.asarray(steps), np.asarray(scores, dtype=np.float64)
     if times.ndim != 1 or times.shape != values.shape:
@@ -128,7 +133,9 @@ def _checked(steps: Any, scores: Any) -> tuple[np.ndarray[Any, Any], Float[np.nd
     return times, values
 
 
-def _standard_errors(scores: Any, stderr: Any, values: Float[np.ndarray, "snapshot"]) -> Float[np.ndarray, "snapshot"]:
+def _standard_errors(
+    scores: Numbers, stderr: float | Numbers | None, values: Float[np.ndarray, "snapshot"]
+) -> Float[np.ndarray, "snapshot"]:
     """One standard error per snapshot: given, or the scores' own, or from their scatter where both are unknown."""
     if stderr is None and isinstance(scores, xr.DataArray) and "stderr" in scores.coords:
         stderr = scores["stderr"]

@@ -35,7 +35,7 @@ class HeadEvaluator(ABC):
 
     @abstractmethod
     def tokens(
-        self, model: ModelLike, *, seed: int = 0, text: Int[Tensor, "example pos"] | None = None
+        self, model: ModelLike, *, seed: int = 0, text: Int[Tensor, "text_example text_pos"] | None = None
     ) -> Int[Tensor, "example pos"]:
         """The examples to score `model` on; `text` are examples of its training distribution."""
 

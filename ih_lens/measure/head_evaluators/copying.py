@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,7 +16,7 @@ from ih_lens.models.effective import EffectiveWeights, effective_weights
 from ih_lens.types import ModelLike
 from ih_lens.validate import one_of
 
-Rectified = Literal["source", "destination"]
+RECTIFIED = ("source", "destination")
 
 
 def copying_score(
@@ -24,7 +24,7 @@ def copying_score(
     tokens: Tensor,
     *,
     has_bos: bool = False,
-    rectified: Rectified = "source",
+    rectified: str = "source",
     batch_size: int | None = None,
 ) -> Float[Tensor, "layer head"]:
     """How much of what a head raises in the logits falls on the tokens that it attends to.
@@ -56,7 +56,7 @@ def copying_score(
         >>> copying_score(model, random_tokens(model)).shape == (model.cfg.n_layers, model.cfg.n_heads)
         True
     """
-    one_of("rectified", rectified, ("source", "destination"))
+    one_of("rectified", rectified, RECTIFIED)
     tokens = measurable_tokens(model, tokens, has_bos=has_bos)
     require_direct_path(model, "copying")
     if model.cfg.d_vocab != model.cfg.d_vocab_out:
@@ -80,7 +80,7 @@ class Copying(HeadEvaluator):
     length: int = 25
     n_examples: int = 10
     bos: int | str | None = None
-    rectified: Rectified = "source"
+    rectified: str = "source"
 
     def fitted(self, model: ModelLike) -> "Copying":
         """With no more tokens than fit the model's context."""
@@ -91,7 +91,7 @@ class Copying(HeadEvaluator):
         model: ModelLike,
         *,
         seed: int = 0,
-        text: Int[Tensor, "example pos"] | None = None,  # noqa: ARG002
+        text: Int[Tensor, "text_example text_pos"] | None = None,  # noqa: ARG002
     ) -> Int[Tensor, "example pos"]:
         """Random tokens, each once."""
         return random_tokens(model, length=self.length, n_examples=self.n_examples, seed=seed, bos=self.bos)
@@ -103,7 +103,7 @@ class Copying(HeadEvaluator):
 
 
 def _copied_share(
-    weights: EffectiveWeights, tokens: Int[Tensor, "example pos"], n_start: int, rectified: Rectified
+    weights: EffectiveWeights, tokens: Int[Tensor, "example pos"], n_start: int, rectified: str
 ) -> Callable[[LayerAttention, slice], Float[Tensor, "batch head_index"]]:
     """The reduction of one layer's attention to a / (a + T) per example and head; NaN where nothing is raised."""
     largest = weights.W_U.abs().max()

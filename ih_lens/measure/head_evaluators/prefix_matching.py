@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,7 +15,7 @@ from ih_lens.measure.head_evaluators._base import HeadEvaluator, fitting_length
 from ih_lens.types import ModelLike
 from ih_lens.validate import at_least, one_of
 
-Reading = Literal["induction", "printed"]
+READINGS = ("induction", "printed")
 
 
 def prefix_matching_score(
@@ -25,7 +25,7 @@ def prefix_matching_score(
     has_bos: bool = False,
     offset: int = 0,
     n_prefix: int = 1,
-    reading: Reading = "induction",
+    reading: str = "induction",
     batch_size: int | None = None,
 ) -> Float[Tensor, "layer head"]:
     """How much each head attends to what followed earlier occurrences of the present token.
@@ -59,7 +59,7 @@ def prefix_matching_score(
         >>> scores.shape == (model.cfg.n_layers, model.cfg.n_heads)
         True
     """
-    shift = offset - 2 * (one_of("reading", reading, ("induction", "printed")) == "printed")
+    shift = offset - 2 * (one_of("reading", reading, READINGS) == "printed")
     tokens = measurable_tokens(model, tokens, min_length=2, has_bos=has_bos)
     scores = _scores(model, tokens, [shift], n_prefix=n_prefix, per_entry=reading == "printed", batch_size=batch_size)
     return scores[0]
@@ -115,7 +115,7 @@ class PrefixMatching(HeadEvaluator):
         model: ModelLike,
         *,
         seed: int = 0,
-        text: Int[Tensor, "example pos"] | None = None,  # noqa: ARG002
+        text: Int[Tensor, "text_example text_pos"] | None = None,  # noqa: ARG002
     ) -> Int[Tensor, "example pos"]:
         """Repeated random tokens."""
         return repeated_random_tokens(

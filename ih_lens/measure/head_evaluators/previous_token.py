@@ -63,7 +63,7 @@ class PreviousToken(HeadEvaluator):
         return self.configured(length=fitting_length(model, self.length, self.repeats, self.bos))
 
     def tokens(
-        self, model: ModelLike, *, seed: int = 0, text: Int[Tensor, "example pos"] | None = None
+        self, model: ModelLike, *, seed: int = 0, text: Int[Tensor, "text_example text_pos"] | None = None
     ) -> Int[Tensor, "example pos"]:
         """The text; without one, the repeated random tokens that prefix matching is measured on."""
         if text is not None:

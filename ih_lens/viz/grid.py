@@ -17,8 +17,11 @@ from ih_lens.viz import style
 Results = Mapping[str, xr.DataArray | None]
 """One result per model, by its name; None where the model was not measured."""
 
-Bands = Mapping[str, tuple[float, float] | None]
-"""Start and end of the phase change in tokens elapsed, by the model's name; None where there was none."""
+Band = tuple[int | float, int | float]
+"""Start and end of a phase change in tokens elapsed."""
+
+Bands = Mapping[str, Band | None]
+"""The phase change of each model, by its name; None where there was none."""
 
 
 @dataclass(frozen=True)
@@ -149,9 +152,7 @@ def _fill(figure: go.Figure, column: int, panel: Panel) -> None:
         figure.add_shape(type="rect", x0=0, x1=1, y0=0, y1=1, **grey, **inside)
 
 
-def _mark(
-    figure: go.Figure, column: int, panel: Panel, band: tuple[float, float] | None, look: Mapping[str, Any]
-) -> None:
+def _mark(figure: go.Figure, column: int, panel: Panel, band: Band | None, look: Mapping[str, Any]) -> None:
     """The orange band over the whole height of a panel, from where the panel begins."""
     if band and panel.traces:
         start = band[0] if panel.begins is None else max(band[0], panel.begins)

@@ -40,7 +40,7 @@ def type_panel(values: xr.DataArray, types: xr.DataArray | None, log_tokens: boo
     names = np.full(heads, "other") if types is None else types.transpose("layer", "head").to_numpy()
     if names.shape != heads:
         raise InputError(f"types of {names.shape} heads for a measure of {heads}; take both from one model")
-    if unknown := set(names.flat) - set(style.HEAD_TYPES):
+    if unknown := set(map(str, names.flat)) - set(style.HEAD_TYPES):
         raise InputError(f"unknown types of heads {sorted(unknown)}; expected {', '.join(style.HEAD_TYPES)}")
     ranks = list(style.HEAD_TYPES)
 

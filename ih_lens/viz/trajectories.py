@@ -9,7 +9,7 @@ from plotly.basedatatypes import BaseTraceType
 
 from ih_lens.errors import InputError
 from ih_lens.viz import style
-from ih_lens.viz.grid import NOT_MEASURED, Bands, Panel, Results, RowLayout, draw_row, tokens_elapsed
+from ih_lens.viz.grid import NOT_MEASURED, Band, Bands, Panel, Results, RowLayout, draw_row, tokens_elapsed
 
 
 def plot_token_loss_pca(
@@ -56,7 +56,7 @@ def _component_title(number: int, ratios: Sequence[float] | np.ndarray | None) -
     return f"component {number + 1} (nats{share})"
 
 
-def _path_panel(path: xr.DataArray, band: tuple[float, float] | None) -> Panel:
+def _path_panel(path: xr.DataArray, band: Band | None) -> Panel:
     """One model's snapshots, joined in order."""
     if path.ndim != 2 or path.sizes.get("component", 0) < 2:
         raise InputError(
@@ -74,7 +74,7 @@ def _path_panel(path: xr.DataArray, band: tuple[float, float] | None) -> Panel:
         customdata=tokens,
         name="snapshots",
         showlegend=False,
-        hovertemplate="%{customdata:.3s} tokens<br>(%{x:.3g}, %{y:.3g}) nats<extra></extra>",
+        hovertemplate="%{customdata:,} tokens<br>(%{x:.3g}, %{y:.3g}) nats<extra></extra>",
     )
     inside = (tokens >= band[0]) & (tokens <= band[1]) if band else np.zeros(len(tokens), bool)
     return Panel([*_outline(points[inside]), snapshots])

@@ -82,7 +82,7 @@ def test_parts_of_the_rule_can_be_changed():
     assert ih.phase_change(STEPS, scores, fraction=0.5).end < ih.phase_change(STEPS, scores).end
     assert not ih.phase_change(STEPS, scores, min_share=0.95)
     assert not ih.phase_change(STEPS, scores, stderr=0.3)
-    assert ih.phase_change(STEPS, scores, stderr=0.3, min_stderrs=2)
+    assert ih.phase_change(STEPS, scores, stderr=0.3, min_stderrs=2.0)
 
 
 def test_a_fall_within_the_standard_error_is_refused_with_the_reason():

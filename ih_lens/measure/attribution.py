@@ -229,13 +229,17 @@ def _final_scale_hooks(model: ModelLike, kept: dict[str, Tensor]) -> list[Hook]:
 
 def _attention_bias(model: Any, layer: int) -> Float[Tensor, "d_model"]:
     """The bias that a layer's attention adds to the residual stream."""
-    return widen(model.blocks[layer].attn.b_O.detach())
+    return _bias(model.blocks[layer].attn.b_O, like=model.unembed.W_U[:, 0])
 
 
 def _constant_logits(model: Any) -> Float[Tensor, "d_vocab"]:
     """What the biases of the final LayerNorm and of the unembedding add to each token's centred logit."""
-    logits = widen(model.unembed.b_U.detach())
-    final_bias = getattr(getattr(model, "ln_final", None), "b", None)
-    if final_bias is not None:
-        logits = logits + widen(final_bias.detach()) @ widen(model.unembed.W_U.detach())
+    W_U = widen(model.unembed.W_U.detach())
+    final_bias = _bias(getattr(getattr(model, "ln_final", None), "b", None), like=W_U[:, 0])
+    logits = final_bias @ W_U + _bias(model.unembed.b_U, like=W_U[0])
     return logits - logits.mean()
+
+
+def _bias(bias: Tensor | None, *, like: Float[Tensor, "width"]) -> Float[Tensor, "width"]:
+    """A bias, or zeros where a bridge has none."""
+    return widen(torch.zeros_like(like) if bias is None else bias).detach()

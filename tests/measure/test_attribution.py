@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import pytest
 import torch
 
 import ih_lens as ih
 from tests.helpers import ZOO, random_tokens, tiny_model
 from tests.measure.twins import patterns, processed, source_logits
+from tests.models.bridges import tiny_bridge
 
 
 def centred_next_logits(model, tokens: torch.Tensor) -> torch.Tensor:
@@ -44,6 +47,14 @@ def test_terms_sum_to_the_centred_logit(kind: str) -> None:
     torch.testing.assert_close(by_source.sum(dim=-1), terms.heads, rtol=0, atol=1e-9)
     assert terms.mlps.shape[1] == (0 if model.cfg.attn_only else model.cfg.n_layers)
     assert bool(terms.positional.any()) == (model.cfg.positional_embedding_type == "standard")
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_terms_of_a_bridge_sum_to_the_centred_logit(kind: str, tmp_path: Path) -> None:
+    model = tiny_bridge(kind, tmp_path)
+    tokens = random_tokens(model)
+    logits = centred_next_logits(model, tokens)
+    torch.testing.assert_close(ih.logit_terms(model, tokens).total, logits, rtol=0, atol=1e-5)
 
 
 def test_terms_are_in_float32_for_half_precision() -> None:

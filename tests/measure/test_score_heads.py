@@ -1,10 +1,13 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 import ih_lens as ih
 from tests.helpers import ZOO, random_tokens, tiny_model
+from tests.measure.twins import patterns
+from tests.models.bridges import tiny_bridge
 
 NAMES = ["prefix_matching", "copying", "previous_token", "ov_copying_eigenvalues", "qk_eigenvalue_trace"]
 
@@ -25,6 +28,16 @@ def test_scores_are_those_of_the_single_measures(kind: str) -> None:
     }
     for name in NAMES:
         assert torch.equal(scores.to_tensor(name).nan_to_num(9.0), expected[name].nan_to_num(9.0)), name
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_bridges_are_scored(kind: str, tmp_path: Path) -> None:
+    model = tiny_bridge(kind, tmp_path)
+    tokens = ih.repeated_random_tokens(model, length=12)
+    scores = ih.score_heads(model, length=12)
+    assert all(scores[name].notnull().any() for name in NAMES)
+    slow = patterns(model, tokens).diagonal(-1, dim1=-2, dim2=-1).mean(dim=(0, -1))
+    torch.testing.assert_close(scores.to_tensor("previous_token"), slow, rtol=0, atol=1e-6)
 
 
 def test_provenance_is_complete() -> None:

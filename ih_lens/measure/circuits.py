@@ -44,8 +44,8 @@ def ov_copying_eigenvalue_score(model: ModelLike) -> Float[Tensor, "layer head"]
     scores = eigenvalues.real.sum(dim=-1) / eigenvalues.abs().sum(dim=-1)
     # a circuit that is zero but for rounding has eigenvalues that mean nothing
     factors = (weights.W_O, weights.W_U, weights.W_E, weights.W_V)
-    sizes = torch.stack([_norm(factor).cpu().expand(scores.shape) for factor in factors]).prod(dim=0)
-    is_zero = _norm(products) <= torch.finfo(products.dtype).eps * sizes
+    sizes = torch.stack([torch.linalg.matrix_norm(factor).cpu().expand(scores.shape) for factor in factors]).prod(dim=0)
+    is_zero = torch.linalg.matrix_norm(products) <= torch.finfo(products.dtype).eps * sizes
     return scores.masked_fill(is_zero, torch.nan).to(products.dtype)
 
 
@@ -89,11 +89,6 @@ def qk_eigenvalue_trace(
             traces[layer] = ((gram @ weights.W_Q[layer]) * (written @ weights.W_K[layer])).sum(dim=(-2, -1))
         written = written + torch.einsum("h,hmk,hkn->mn", shares[layer], weights.W_V[layer], weights.W_O[layer])
     return traces.cpu()
-
-
-def _norm(matrices: Tensor) -> Tensor:
-    """Frobenius norms, without overflow in half precision."""
-    return torch.linalg.matrix_norm(matrices.double())
 
 
 def _as_scores(scores: Any, n_layers: int, n_heads: int) -> Float[Tensor, "layer head"]:

@@ -73,13 +73,13 @@ def read_record(folder: Path, name: str, *, kind: str, version: int) -> dict[str
 
 
 def entry(record: Mapping[str, Any], key: str, expected: type[Value], path: Path) -> Value:
-    """One value of a record, of the expected type.
+    """One value of a record, of the expected type; whole numbers count something, so none is negative.
 
     Raises:
         DamagedFileError: if it is missing or of another type.
     """
     value = record.get(key)
-    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+    if not isinstance(value, expected) or (expected is int and (isinstance(value, bool) or value < 0)):  # pyright: ignore[reportOperatorIssue]
         raise DamagedFileError(
             f"{path}: {key!r} should be {expected.__name__}, found {value!r}; restore it from a copy"
         )

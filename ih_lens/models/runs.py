@@ -22,6 +22,7 @@ RUN_RECORD = "run.json"
 LOSSES_FILE = "losses.jsonl"
 HELD_OUT_FILE = "held_out.safetensors"
 SNAPSHOTS_FOLDER = "snapshots"
+_COLUMNS = {"step": int, "tokens_elapsed": int, "loss": float, "lr": float}
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,10 @@ class Run:
         lines = text[: text.rfind("\n") + 1].splitlines()  # a line without end is still being written
         try:
             rows = [json.loads(line) for line in lines]
-            return pd.DataFrame(rows, columns=["step", "tokens_elapsed", "loss", "lr"])
-        except (ValueError, AttributeError) as error:
-            raise DamagedFileError(f"{file} is altered ({error}); restore it from a copy") from error
+            columns = {name: [kind(row[name]) for row in rows] for name, kind in _COLUMNS.items()}
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedFileError(f"{file} is altered ({error!r}); restore it from a copy") from error
+        return pd.DataFrame(columns)
 
     @cached_property
     def held_out(self) -> Int[Tensor, "example pos"] | None:

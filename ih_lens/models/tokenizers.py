@@ -29,6 +29,14 @@ def attach_tokenizer(model: HookedTransformer, record: dict[str, Any] | None, sn
             f"{file} is not the tokenizer that {snapshot} was trained with; restore it, or move the snapshot elsewhere"
         )
     bos_token = record.get("bos_token")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file), bos_token=bos_token, add_bos_token=True)
+    # TransformerLens would load it anew from `name_or_path` unless it prepends its start token already
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(file),
+        name_or_path=str(file),
+        add_bos_token=True,
+        bos_token=bos_token,
+        eos_token=bos_token,
+        pad_token=bos_token,
+    )
     model.set_tokenizer(tokenizer, default_padding_side="right")
     model.cfg.default_prepend_bos = bos_token is not None

@@ -2,8 +2,12 @@
 
 import dataclasses
 import math
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
+
+import torch
 
 from ih_lens.errors import InputError
 from ih_lens.training.schedule import SnapshotSchedule, every
@@ -81,18 +85,21 @@ class TrainConfig:
             )
 
     def _check_numbers(self) -> None:
-        _require("lr", self.lr, 0 < self.lr < math.inf, "a positive number")
-        _require("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "a number of at least 0")
-        _require("final_lr_fraction", self.final_lr_fraction, 0 <= self.final_lr_fraction <= 1, "a share from 0 to 1")
-        _require("betas", self.betas, all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1")
+        numbers: list[tuple[str, float, float, str]] = [
+            ("lr", math.ulp(0.0), sys.float_info.max, "a positive number"),
+            ("weight_decay", 0, sys.float_info.max, "a number of at least 0"),
+            ("final_lr_fraction", 0, 1, "a share from 0 to 1"),
+        ]
         if self.grad_clip is not None:
-            _require("grad_clip", self.grad_clip, self.grad_clip > 0, "a positive number or None")
-        steps = [step for step, _ in self.weight_decay_changes]
-        rising = steps == sorted(set(steps)) and all(step >= 1 for step in steps)
-        sound = rising and all(0 <= value < math.inf for _, value in self.weight_decay_changes)
+            numbers.append(("grad_clip", math.ulp(0.0), math.inf, "a positive number or None"))
+        for name, low, high, expected in numbers:
+            _require(name, getattr(self, name), expected, lambda value, low=low, high=high: low <= value <= high)
+        _require("betas", self.betas, "two numbers from 0 to below 1", _are_betas)
         _require(
-            "weight_decay_changes", self.weight_decay_changes, sound, "(step, value) pairs with rising steps from 1"
+            "weight_decay_changes", self.weight_decay_changes, "(step, value) pairs, rising steps from 1", _are_changes
         )
+        if self.device is not None:
+            _require("device", self.device, "a device of PyTorch such as 'cpu' or 'cuda'", torch.device)
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of the update number `step`, counted from 0.
@@ -144,6 +151,22 @@ class TrainConfig:
             raise InputError(f"this is no training configuration: {error!r}") from error
 
 
-def _require(name: str, value: object, sound: bool, expected: str) -> None:
-    if not sound:
+def _require(name: str, value: Any, expected: str, sound: Callable[[Any], object]) -> None:
+    """Raise unless `sound(value)` is true; values that it cannot even judge are not sound."""
+    try:
+        accepted = bool(sound(value))
+    except (TypeError, ValueError, RuntimeError):
+        accepted = False
+    if not accepted:
         raise InputError(f"{name}: expected {expected}, got {value!r}")
+
+
+def _are_betas(betas: Any) -> bool:
+    first, second = betas
+    return 0 <= first < 1 and 0 <= second < 1
+
+
+def _are_changes(changes: Any) -> bool:
+    steps = [step for step, _ in changes]
+    rising = steps == sorted(set(steps)) and all(isinstance(step, int) and step >= 1 for step in steps)
+    return rising and all(0 <= value < math.inf for _, value in changes)

@@ -15,9 +15,6 @@ from ih_lens.training.progress import ProgressBar, TrainingCost, progress_bar
 from ih_lens.training.run_folder import LossLog, RunFolder
 from ih_lens.training.stepper import NextTokenLoss, take_step
 
-_STEPS_IN_FLIGHT = 16
-"""On a GPU, losses are fetched only so often, because fetching one waits for its step."""
-
 
 class Training:
     """One model on its way from the run folder's last saved step to its last step."""
@@ -54,7 +51,7 @@ class Training:
             for step in range(start, self._config.n_steps):
                 self._step(loss_of, step)
                 saving = self._is_saved(step + 1)
-                if saving or len(self._pending) >= (1 if self._device.type == "cpu" else _STEPS_IN_FLIGHT):
+                if saving or len(self._pending) >= _steps_in_flight(self._device):
                     self._note_losses(log, shown)
                 if saving:
                     self._save(step + 1)
@@ -126,3 +123,8 @@ class Training:
             n_snapshots=len(self._snapshot_steps),
             disk_bytes=(len(self._snapshot_steps) + 3) * n_parameters * width,
         )
+
+
+def _steps_in_flight(device: torch.device) -> int:
+    """How many losses may wait on the device: fetching one from a GPU waits for its step."""
+    return 1 if device.type == "cpu" else 16

@@ -20,6 +20,11 @@ class SnapshotSchedule:
 
     def __post_init__(self) -> None:
         one_of("snapshots", self.kind, _KINDS)
+        expected = {"every": 1, "powers_of_two": 2}.get(self.kind)
+        if expected is not None and len(self.values) != expected:
+            raise InputError(
+                f"snapshots, {self.kind}: expected {'one number' if expected == 1 else 'two'}, got {self.values}"
+            )
         for value in self.values:
             at_least(f"snapshots, {self.kind}", value, 1 if self.kind == "every" else 0)
 

@@ -58,6 +58,8 @@ def restore_state(folder: Path, model: nn.Module, optimizer: torch.optim.AdamW) 
     if not states:
         return None
     latest = states[-1]
+    for older in states[:-1]:
+        remove_folder(older)
     record = read_record(latest, _RECORD, kind=_FORMAT, version=_VERSION)
     file = latest / _RECORD
     tensors = read_tensors(file_inside(latest, _TENSORS), sha256=entry(record, "sha256", str, file))

@@ -1,0 +1,124 @@
+"""Training several models on one corpus, side by side in processes of one thread each."""
+
+import json
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from joblib import Parallel, delayed
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from ih_lens.data.corpus import Corpus
+from ih_lens.errors import InputError
+from ih_lens.models.runs import LOSSES_FILE, Run, open_run
+from ih_lens.models.series import ModelSpec
+from ih_lens.training.config import TrainConfig
+from ih_lens.training.trainer import train
+from ih_lens.validate import at_least
+
+_POLL_SECONDS = 0.5
+_TAIL_BYTES = 400  # more than one line of the loss file
+
+
+def train_series(
+    specs: Sequence[ModelSpec],
+    corpus: Tensor | Corpus,
+    config: TrainConfig | Mapping[str, TrainConfig],
+    *,
+    out: str | Path,
+    workers: int = 1,
+    progress: bool = True,
+) -> list[Run]:
+    """Train every model of a series, each into the folder `out`/name; all see the same examples in the same order.
+
+    What was trained before is not trained again, and what was interrupted is continued.
+
+    Args:
+        specs: the models.
+        corpus: what all of them are trained on.
+        config: one configuration, or one per name of a model.
+        out: folder of the runs.
+        workers: models that are trained at the same time; a joblib backend chosen outside is used.
+        progress: show how far each model is, if this is a terminal or a notebook.
+
+    Returns:
+        The runs in the order of `specs`.
+
+    Raises:
+        InputError: if two models share a name, or one has no configuration.
+
+    Example:
+        >>> config = TrainConfig(n_steps=1000, batch_size=32, lr=1e-3)
+        >>> train_series(smeared_key_models("tiny"), RestartCycle(), config, out="runs", workers=2)
+    """
+    at_least("workers", workers, 1)
+    names = [spec.name for spec in specs]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"specs: expected at least one model and different names, got {', '.join(names) or 'none'}")
+    configs = dict.fromkeys(names, config) if isinstance(config, TrainConfig) else config
+    missing = set(names) - set(configs)
+    if missing:
+        raise InputError(f"config: no training configuration for {', '.join(sorted(missing))}")
+    folders = {name: Path(out) / name for name in names}
+    jobs = [delayed(_train_one)(spec, corpus, configs[spec.name], folders[spec.name]) for spec in specs]
+    with _progress({folders[name]: configs[name].n_steps for name in names}, shown=progress):
+        Parallel(n_jobs=workers)(jobs)
+    return [open_run(folder) for folder in folders.values()]
+
+
+def _train_one(spec: ModelSpec, corpus: Tensor | Corpus, config: TrainConfig, folder: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two processes of one thread are faster than one of two, and a run records its threads
+    try:
+        train(spec.cfg, corpus, config, out=folder, smeared_keys=spec.smeared_keys, progress=False)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _progress(n_steps: Mapping[Path, int], *, shown: bool) -> Generator[None]:
+    """One bar per run, fed from the loss files, because the trainings may be in other processes."""
+    console = Console(stderr=True)
+    if not shown or not (console.is_terminal or console.is_jupyter):
+        yield
+        return
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} steps  loss {task.fields[loss]}"),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=console) as bars:
+        tasks = {folder: bars.add_task(folder.name, total=total, loss="-") for folder, total in n_steps.items()}
+        finished = threading.Event()
+
+        def watch() -> None:
+            while not finished.wait(_POLL_SECONDS):
+                for folder, task in tasks.items():
+                    done, loss = last_loss(folder)
+                    bars.update(task, completed=done, loss=loss)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            finished.set()
+            watcher.join()
+
+
+def last_loss(folder: Path) -> tuple[int, str]:
+    """Steps done and the latest loss as text, of a run that may be in the middle of writing; (0, "-") before it."""
+    try:
+        with (folder / LOSSES_FILE).open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _TAIL_BYTES))
+            complete = file.read().rpartition(b"\n")[0]
+        record = json.loads(complete.rpartition(b"\n")[2])
+        return int(record["step"]) + 1, f"{record['loss']:.3f}"
+    except (OSError, ValueError, KeyError):
+        return 0, "-"

@@ -18,9 +18,10 @@ from ih_lens.models.capabilities import require_causal
 from ih_lens.types import Hook, ModelLike
 from ih_lens.validate import at_least, finite_weights, token_batch
 
-TOKENS_PER_PASS = 4096
-"""Tokens of one forward pass where no batch size is given; fixed, so that memory and results do not depend on the
-machine."""
+TOKENS_PER_PASS_ON_CPU = 2048
+TOKENS_PER_PASS_ELSEWHERE = 32768
+"""Tokens of one forward pass where no batch size is given: on a CPU so many that a pass stays near its caches. Never
+taken from free memory, so that nothing depends on what else runs."""
 
 LOGITS_PER_CHUNK = 2**22
 """Logits that exist at once: 16 MB in float32, whatever the vocabulary."""
@@ -59,10 +60,11 @@ def loss_dtype(model: ModelLike) -> torch.dtype:
     return torch.promote_types(next(as_module(model).parameters()).dtype, torch.float32)
 
 
-def rows_per_pass(batch_size: int | None, n_pos: int) -> int:
+def rows_per_pass(model: ModelLike, n_pos: int, batch_size: int | None) -> int:
     """How many examples (or copies of examples) go through the model together."""
     if batch_size is None:
-        return max(1, TOKENS_PER_PASS // n_pos)
+        on_cpu = next(as_module(model).parameters()).device.type == "cpu"
+        return max(1, (TOKENS_PER_PASS_ON_CPU if on_cpu else TOKENS_PER_PASS_ELSEWHERE) // n_pos)
     return at_least("batch_size", batch_size, 1)
 
 
@@ -83,6 +85,7 @@ def measuring(model: ModelLike) -> Generator[None]:
             module.training = True
 
 
+@runtime_checkable
 @runtime_checkable
 class Rows(Protocol):
     """Examples on their way through a model, one row each."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -56,6 +56,7 @@ class Worlds:
         return replace
 
 
+@runtime_checkable
 class AblationKind(Protocol):
     """One way to ablate; what all have in common, the replaced heads, is not part of it."""
 

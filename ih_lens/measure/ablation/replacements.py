@@ -1,7 +1,7 @@
 """What takes the place of an ablated head's z, the weighted sum of its values at each position."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +14,7 @@ from ih_lens.measure.forward import start_rows
 from ih_lens.types import ModelLike
 
 
+@runtime_checkable
 class Replacement(Protocol):
     """A source of replacements, made once for an evaluation set."""
 

@@ -14,6 +14,9 @@ from ih_lens.errors import InputError
 from ih_lens.types import ModelLike
 from ih_lens.validate import at_least
 
+SHARE = 0.04
+"""The share of the vocabulary that is left out as too common, and as too rare."""
+
 
 def repeated_random_tokens(
     model: ModelLike,
@@ -24,7 +27,7 @@ def repeated_random_tokens(
     seed: int = 0,
     bos: int | str | None = "auto",
     counts: Sequence[int] | Tensor | None = None,
-    share: float = 0.04,
+    share: float = SHARE,
 ) -> Int[Tensor, "example pos"]:
     """Random tokens repeated several times after a start token: what prefix matching is measured on.
 
@@ -64,7 +67,7 @@ def random_tokens(
     seed: int = 0,
     bos: int | str | None = None,
     counts: Sequence[int] | Tensor | None = None,
-    share: float = 0.04,
+    share: float = SHARE,
 ) -> Int[Tensor, "example pos"]:
     """Distinct random tokens: what copying is measured on.
 
@@ -86,6 +89,11 @@ def random_tokens(
     if start is not None:
         tokens = torch.nn.functional.pad(tokens, (1, 0), value=start)
     return _fitting(tokens, model)
+
+
+def n_random_tokens(model: ModelLike, bos: int | str | None = None) -> int:
+    """How many distinct tokens `random_tokens` can draw for this model."""
+    return len(_allowed_tokens(model, start_token(model, bos), None, SHARE))
 
 
 def start_token(model: ModelLike, bos: int | str | None = "auto") -> int | None:

@@ -82,6 +82,14 @@ def test_a_short_context_shortens_the_period_and_says_so(bos: int | str, length:
     assert "length_asked" not in scores["copying"].attrs
 
 
+def test_a_small_vocabulary_shortens_the_examples_and_says_so() -> None:
+    model = tiny_model("attention_only", d_vocab=20)
+    scores = ih.score_heads(model)
+    for name, length in (("prefix_matching", 16), ("copying", 20)):
+        assert (scores[name].attrs["length"], scores[name].attrs["length_asked"]) == (length, 25)
+    assert torch.equal(scores.to_tensor("copying"), ih.copying_score(model, ih.random_tokens(model, length=20)))
+
+
 def test_measures_that_a_model_does_not_allow_are_nan_with_the_reason() -> None:
     scores = ih.score_heads(tiny_model("with_mlps", output_logits_soft_cap=30.0))
     assert scores.to_tensor("copying").isnan().all()

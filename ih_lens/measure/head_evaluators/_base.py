@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ih_lens.data.random_tokens import start_token
+from ih_lens.data.random_tokens import n_random_tokens, start_token
 from ih_lens.types import ModelLike
 from ih_lens.validate import at_least
 
@@ -45,7 +45,7 @@ class HeadEvaluator(ABC):
 
     @abstractmethod
     def fitted(self, model: ModelLike) -> "HeadEvaluator":
-        """With examples shortened, where need be, to the model's context."""
+        """With examples shortened, where need be, to the model's context and vocabulary."""
 
     def configured(self: Evaluator, **settings: Any) -> Evaluator:
         """With the given settings, as far as this evaluator has them."""
@@ -59,6 +59,7 @@ class HeadEvaluator(ABC):
 
 
 def fitting_length(model: ModelLike, length: int, repeats: int, bos: int | str | None) -> int:
-    """The period, or the longest shorter one of which `repeats` fit the context after the start token."""
+    """The period, or the longest shorter one that the vocabulary and `repeats` times the context have room for."""
     n_start = start_token(model, bos) is not None
-    return min(length, (model.cfg.n_ctx - n_start) // at_least("repeats", repeats, 1))
+    n_places = (model.cfg.n_ctx - n_start) // at_least("repeats", repeats, 1)
+    return min(length, n_places, n_random_tokens(model, bos))

@@ -67,20 +67,128 @@ def series() -> None:
 
 @app.command()
 def tokens(
-    source: Annotated[str, typer.Argument(help="A text file, a folder, `python-stdlib`, or `hf:NAME` of a dataset.")],
+    source: Annotated[
+        str, typer.Argument(help="A text file, a folder, `python-standard-library`, or a Hugging Face dataset's name.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the token file and its tokenizer.")],
     vocab_size: Annotated[int | None, typer.Option(help="Train a byte-level BPE of this size on the text.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="Use this tokenizer.json instead.")] = None,
-    separator: Annotated[str, typer.Option(help="Line that separates documents inside a file.")] = "<|endoftext|>",
+    separator: Annotated[str | None, typer.Option(help="Line between two documents of a file.")] = "<|endoftext|>",
+    max_tokens: Annotated[int | None, typer.Option(help="Stop after so many tokens.")] = None,
 ) -> None:
-    """Turn text into one memory-mapped token file that models are trained on.
+    """Turn text into one memory-mapped token file to train on.
 
-    Example: `ih-lens tokens python-stdlib --out tokens/stdlib --vocab-size 1024`
+    Example: `ih-lens tokens python-standard-library --out tokens/python --vocab-size 1024`
     """
     from ih_lens.data.tokenize_text import tokenize_text
 
-    made = tokenize_text(source, out, vocab_size=vocab_size, tokenizer=tokenizer, separator=separator)
+    made = tokenize_text(
+        source, out, vocab_size=vocab_size, tokenizer=tokenizer, separator=separator, max_tokens=max_tokens
+    )
     _say(f"{made.n_tokens:,} tokens of a vocabulary of {made.d_vocab:,} in {out}")
+
+
+@app.command()
+def train(
+    corpus: Annotated[str, typer.Argument(help="`restart-cycle`, or a folder made by `ih-lens tokens`.")],
+    out: Annotated[Path, typer.Option(help="Folder of the runs; each model gets a folder in it.")],
+    series: Annotated[
+        str | None, typer.Option(help="Train a series of the paper; `ih-lens series` lists them.")
+    ] = None,
+    scale: Annotated[str, typer.Option(help="Size of the series' models: paper, gpu, laptop or tiny.")] = "laptop",
+    models: Annotated[str | None, typer.Option(help="Only these models of the series, separated by commas.")] = None,
+    layers: Annotated[str, typer.Option(help="Without --series: numbers of layers, such as 1,2.")] = "2",
+    mlps: Annotated[bool, typer.Option("--mlps", help="Without --series: layers have MLPs.")] = False,
+    smeared_keys: Annotated[bool, typer.Option("--smeared-keys", help="Without --series: keys are smeared.")] = False,
+    d_model: Annotated[int, typer.Option(help="Without --series: width.")] = 128,
+    n_heads: Annotated[int, typer.Option(help="Without --series: heads per layer.")] = 8,
+    positions: Annotated[str, typer.Option(help="Without --series: shortformer, standard or rotary.")] = "shortformer",
+    n_ctx: Annotated[int, typer.Option(help="Tokens per example of a token file.")] = 512,
+    train_tokens: Annotated[int, typer.Option(help="Tokens to train on.")] = 20_000_000,
+    batch_size: Annotated[int, typer.Option(help="Examples per step.")] = 8,
+    lr: Annotated[float, typer.Option(help="Learning rate after warm-up.")] = 4e-3,
+    warmup_steps: Annotated[int, typer.Option(help="Steps of warm-up.")] = 100,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay of AdamW.")] = 0.05,
+    snapshots: Annotated[
+        str, typer.Option(help="every:N, powers:FIRST:LAST, or steps separated by commas.")
+    ] = "every:100",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
+    data_seed: Annotated[int, typer.Option(help="Seed of the order of examples.")] = 0,
+    held_out: Annotated[int, typer.Option(help="Examples to keep for measuring.")] = 1000,
+    workers: Workers = 1,
+) -> None:
+    """Train models with snapshots; an interrupted run is continued by the same command.
+
+    Example: `ih-lens train tokens/python --out runs --series smeared_keys --models control_1L,smeared_keys_1L`
+    """
+    from ih_lens.training import command
+
+    data = command.corpus(corpus, n_ctx)
+    if series is None:
+        options = {"d_model": d_model, "n_heads": n_heads, "positions": positions}
+        specs = command.own_models(_integers(layers, "--layers"), data, mlps, smeared_keys, options)
+    else:
+        specs = command.models_of_series(series, scale, models, data)
+    config = command.config(
+        train_tokens // (batch_size * data.n_pos),
+        snapshots,
+        batch_size=batch_size,
+        lr=lr,
+        warmup_steps=warmup_steps,
+        weight_decay=weight_decay,
+        precision=precision,
+        device=device,
+        seed=seed,
+        data_seed=data_seed,
+        n_held_out=held_out,
+    )
+    _say(f"Training {', '.join(spec.name for spec in specs)}: {config.n_steps:,} steps of {batch_size} x {data.n_pos}.")
+    for run in command.train_series(specs, data, config, out=out, workers=workers):
+        _say(f"{run.path}: {len(run.snapshots)} snapshots, last loss {run.losses['loss'].iloc[-1]:.3f} nats per token")
+
+
+@app.command()
+def table(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, in the order of the columns.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("table.html"),
+    data: Annotated[Path | None, typer.Option(help="Also write all numbers into this zarr folder.")] = None,
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Model Analysis Table",
+    examples: Annotated[int | None, typer.Option(help="Held-out examples to measure on; all by default.")] = None,
+    early: Annotated[int | None, typer.Option(help="Early context index of the in-context learning score.")] = None,
+    late: Annotated[int | None, typer.Option(help="Late context index.")] = None,
+    window: Annotated[int, typer.Option(help="Average losses over so many indices to both sides.")] = 0,
+    ablate: Annotated[bool, typer.Option(help="Ablate every head in every snapshot, the costly part.")] = True,
+    ablation: Annotated[str, typer.Option(help="pattern_preserving (the paper's) or full.")] = "pattern_preserving",
+    seed: Annotated[int, typer.Option(help="Seed of random tokens and of random indices.")] = 0,
+    device: Annotated[str, typer.Option(help="Where models run.")] = "cpu",
+    workers: Workers = 1,
+) -> None:
+    """Measure runs and write their Model Analysis Table; what was measured before is only drawn.
+
+    Example: `ih-lens table runs/control_1L runs/smeared_keys_1L --out table.html --workers 2`
+    """
+    from ih_lens.report.findings import findings
+    from ih_lens.report.settings import TableSettings
+    from ih_lens.report.table import ModelAnalysisTable
+
+    settings = TableSettings(
+        early=early,
+        late=late,
+        window=window,
+        n_examples=examples,
+        ablate=ablate,
+        ablation=ablation,
+        seed=seed,
+        device=device,
+    )
+    made = ModelAnalysisTable.from_runs(runs, settings=settings, workers=workers)
+    for line in findings(made):
+        _say(line)
+    _say(f"The table: {made.to_html(out, title=title)}")
+    if data is not None:
+        _say(f"Its numbers: {made.save(data)}")
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from ih_lens.results import AblationLosses
 _log = logging.getLogger(__name__)
 _ALWAYS = ("losses", "head_scores")
 """What the phase change and the types of heads come from, whichever rows there are."""
-_NO_ABLATION = NotMeasured("heads were not ablated (settings.ablate is False)")
+_NO_ABLATION = NotMeasured("because heads were not ablated (settings.ablate is False)")
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Collector:
 
     Attributes:
         evals: examples that every model is measured on.
-        settings: what the numbers depend on.
+        settings: what the numbers depend on, with its context indices chosen.
         workers: processes.
         progress: whether to show the cost and a bar on a terminal.
         n_taken: measurements taken so far.
@@ -72,7 +72,6 @@ class Collector:
             for snapshot in column.snapshots
         ]
         jobs = [Job(*pair, column.store) for pair in zip(column.snapshots, entries, strict=True)]
-        early, late = self.settings.context_indices(self.evals.n_pos)
         model = MeasuredModel(
             name=column.name,
             description=column.describe(),
@@ -80,7 +79,7 @@ class Collector:
             tokens_elapsed=[snapshot.tokens_elapsed for snapshot in column.snapshots],
             keys={name: [row[place].key for row in entries] for place, name in enumerate(measurements)},
             store=column.store,
-            scoring={"early": early, "late": late, "window": self.settings.window},
+            scoring=self.settings.scoring,
         )
         return model, jobs
 
@@ -98,9 +97,7 @@ class Collector:
             _log.info(cost)
             if self.progress and (console := Console(stderr=True)).is_terminal:
                 console.print(cost)
-        run_jobs(
-            todo.jobs, self.evals, self.settings, workers=self.workers, progress=self.progress, what=what
-        )
+        run_jobs(todo.jobs, self.evals, self.settings, workers=self.workers, progress=self.progress, what=what)
 
     def _passes(self, jobs: Sequence[Job]) -> int:
         """Tokens that go through a model, ablations counted once per head or group."""

@@ -63,12 +63,16 @@ def arrange(runs: RunsLike, store: str | Path | None) -> tuple[dict[str, list[st
     if isinstance(runs, (Run, str, Path)):
         raise InputError(f"runs: expected a list of runs or a dictionary of lists, got {runs!r}; write [{runs!r}]")
     series = dict(runs) if isinstance(runs, Mapping) else {"Models": runs}
-    opened = {title: [run if isinstance(run, Run) else open_run(run) for run in members] for title, members in series.items()}
+    opened = {
+        title: [run if isinstance(run, Run) else open_run(run) for run in members] for title, members in series.items()
+    }
     by_place = {run.path.resolve(): run for members in opened.values() for run in members}
     names = _unique_names(list(by_place))
     for title, members in opened.items():
         if not members or len({run.path.resolve() for run in members}) < len(members):
-            raise InputError(f"runs: expected every run of the series {title!r} once, and at least one; got {members!r}")
+            raise InputError(
+                f"runs: expected every run of the series {title!r} once, and at least one; got {members!r}"
+            )
     columns = {names[place]: _column(names[place], run, store) for place, run in by_place.items()}
     return {title: [names[run.path.resolve()] for run in members] for title, members in opened.items()}, columns
 

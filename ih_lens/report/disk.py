@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 import xarray as xr
 import zarr
 
@@ -32,18 +31,20 @@ def save_datasets(path: str | Path, datasets: Mapping[str, xr.Dataset], record: 
     target = Path(path)
     if target.exists() and not _is_table(target):
         raise InputError(f"{target} exists and is no saved table; give another path or remove it")
-    groups = {f"{_MODELS}/{place:03d}-{quote(name, safe='')}": data for place, (name, data) in enumerate(datasets.items())}
+    groups = {
+        f"{_MODELS}/{place:03d}-{quote(name, safe='')}": data for place, (name, data) in enumerate(datasets.items())
+    }
     root = {
         "format": TABLE_FORMAT,
         "version": TABLE_VERSION,
         "record": json.dumps(record),
         "digests": json.dumps({name: digest(data) for name, data in datasets.items()}),
     }
-    tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=root), **{name: _storable(data) for name, data in groups.items()}})
+    tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=root), **groups})
     target.parent.mkdir(parents=True, exist_ok=True)
     new, old = (target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}" for _ in range(2))
     try:
-        tree.to_zarr(new, zarr_format=3, consolidated=False)
+        tree.to_zarr(new, zarr_format=2, consolidated=True)
         if target.exists():
             target.rename(old)
         new.rename(target)
@@ -70,7 +71,7 @@ def load_datasets(path: str | Path) -> tuple[dict[str, xr.Dataset], dict[str, An
 
 
 def _load(folder: Path) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
-    with xr.open_datatree(folder, engine="zarr", consolidated=False) as tree:
+    with xr.open_datatree(folder, engine="zarr") as tree:
         tree.load()
     version = tree.attrs.get("version")
     if version != TABLE_VERSION:
@@ -78,7 +79,7 @@ def _load(folder: Path) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
             f"{folder} is a table of version {version!r}, this ih_lens reads version {TABLE_VERSION}; make it again"
         )
     groups = [group.to_dataset() for _, group in sorted(tree[_MODELS].children.items())]
-    datasets = {description_of(group)["name"]: _restored(group) for group in groups}
+    datasets = {description_of(group)["name"]: group for group in groups}
     if {name: digest(data) for name, data in datasets.items()} != json.loads(tree.attrs["digests"]):
         raise DamagedFileError(f"{folder} is altered: its numbers differ from their checksums; make the table again")
     return datasets, json.loads(tree.attrs["record"])
@@ -90,21 +91,3 @@ def _is_table(folder: Path) -> bool:
         return zarr.open_group(folder, mode="r").attrs.get("format") == TABLE_FORMAT
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _storable(dataset: xr.Dataset) -> xr.Dataset:
-    """Texts as objects, which zarr keeps as variable-length strings; fixed-length ones have no specification."""
-    return _retyped(dataset, "U", object)
-
-
-def _restored(dataset: xr.Dataset) -> xr.Dataset:
-    """Texts as fixed-length again."""
-    return _retyped(dataset, "OT", str)
-
-
-def _retyped(dataset: xr.Dataset, kinds: str, dtype: type) -> xr.Dataset:
-    """Variables of some kinds of dtype with another one; coordinates stay coordinates."""
-    chosen = [name for name, values in dataset.variables.items() if values.dtype.kind in kinds]
-    changed = {name: (dataset[name].dims, np.asarray(dataset[name]).astype(dtype)) for name in chosen}
-    coordinates = {name: changed.pop(name) for name in chosen if name in dataset.coords}
-    return dataset.assign(changed).assign_coords(coordinates)

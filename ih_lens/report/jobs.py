@@ -79,10 +79,11 @@ def make_entry(
         "architecture": config_to_json(cfg),
         "smeared_keys": snapshot.smeared_keys,
         "examples": evals.fingerprint,
-        "parameters": {**recipe.parameters(settings, evals.n_pos), **options},
+        "parameters": {**recipe.parameters(settings), **options},
     }
     key = entry_key(measurement, ingredients)
-    return Entry(key, partial(recipe.measure, **options), recipe.n_passes(cfg.n_layers * cfg.n_heads, options))
+    n_groups = len(options["heads"]) if "heads" in options else cfg.n_layers * cfg.n_heads
+    return Entry(key, partial(recipe.measure, **options), 1 + n_groups * recipe.sweeps_heads)
 
 
 def plan(wanted: Iterable[Job]) -> Plan:

@@ -40,7 +40,9 @@ class MeasuredModel:
     @cached_property
     def losses(self) -> TokenLosses:
         """Losses of the unablated model, [snapshot, ...]."""
-        return stack_snapshots([TokenLosses(entry) for entry in self.entries("losses")], self.steps, self.tokens_elapsed)
+        return stack_snapshots(
+            [TokenLosses(entry) for entry in self.entries("losses")], self.steps, self.tokens_elapsed
+        )
 
     @cached_property
     def head_scores(self) -> HeadScores:

@@ -8,7 +8,7 @@ import xarray as xr
 from transformer_lens import HookedTransformer
 
 from ih_lens.data.eval_set import EvalSet
-from ih_lens.measure.ablation import ablate_heads
+from ih_lens.measure.ablate_heads import ablate_heads
 from ih_lens.measure.score_heads import score_heads
 from ih_lens.measure.token_losses import token_losses
 from ih_lens.report.settings import TableSettings
@@ -21,19 +21,19 @@ class Measurement:
     Attributes:
         version: raised whenever the numbers change, so that older entries of a store are not taken for them.
         measure: from model, examples, settings and options to a labelled data set.
-        parameters: the part of the settings that the numbers depend on, given the tokens per example.
-        n_passes: how often the evaluation examples go through the model, given its number of heads and the options.
+        parameters: the part of the (resolved) settings that the numbers depend on.
+        sweeps_heads: whether the examples go through the model once for every head.
     """
 
     version: int
     measure: Callable[..., xr.Dataset]
-    parameters: Callable[[TableSettings, int], Mapping[str, Any]]
-    n_passes: Callable[[int, Mapping[str, Any]], int]
+    parameters: Callable[[TableSettings], Mapping[str, Any]]
+    sweeps_heads: bool = False
 
 
 def measure_losses(model: HookedTransformer, evals: EvalSet, settings: TableSettings) -> xr.Dataset:
     """Per-token losses of the unablated model, in all views."""
-    losses = token_losses(model, evals, progress=False, **_views(settings, evals.n_pos), **_batches(settings))
+    losses = token_losses(model, evals, progress=False, **_views(settings), **_batches(settings))
     return losses.dataset
 
 
@@ -52,7 +52,7 @@ def measure_ablation(
     heads: Sequence[Sequence[str]] | None = None,
 ) -> xr.Dataset:
     """Losses at the random token and at the two context indices with heads ablated, each by itself unless grouped."""
-    views = _views(settings, evals.n_pos)
+    views = _views(settings)
     ablated = ablate_heads(
         model,
         evals,
@@ -68,28 +68,26 @@ def measure_ablation(
     return ablated.dataset
 
 
-def _views(settings: TableSettings, n_pos: int) -> dict[str, Any]:
-    return {"at_indices": settings.context_indices(n_pos), "window": settings.window}
+def _views(settings: TableSettings) -> dict[str, Any]:
+    return {"at_indices": settings.context_indices, "window": settings.window}
 
 
 def _batches(settings: TableSettings) -> dict[str, Any]:
     return {} if settings.batch_size is None else {"batch_size": settings.batch_size}
 
 
-def _head_score_parameters(settings: TableSettings, n_pos: int) -> dict[str, Any]:
+def _head_score_parameters(settings: TableSettings) -> dict[str, Any]:
     return {"seed": settings.seed, "n_text_examples": settings.n_text_examples}
 
 
-def _ablation_parameters(settings: TableSettings, n_pos: int) -> dict[str, Any]:
-    chosen = {"kind": settings.ablation, "replace": settings.replace, **_views(settings, n_pos)}
+def _ablation_parameters(settings: TableSettings) -> dict[str, Any]:
+    chosen = {"kind": settings.ablation, "replace": settings.replace, **_views(settings)}
     return {**chosen, "seed": settings.seed} if settings.replace == "resample" else chosen
 
 
 MEASUREMENTS: dict[str, Measurement] = {
-    "losses": Measurement(1, measure_losses, _views, lambda n_heads, options: 1),
-    "head_scores": Measurement(1, measure_head_scores, _head_score_parameters, lambda n_heads, options: 0),
-    "ablation": Measurement(
-        1, measure_ablation, _ablation_parameters, lambda n_heads, options: 1 + len(options.get("heads", range(n_heads)))
-    ),
+    "losses": Measurement(1, measure_losses, _views),
+    "head_scores": Measurement(1, measure_head_scores, _head_score_parameters),
+    "ablation": Measurement(1, measure_ablation, _ablation_parameters, sweeps_heads=True),
 }
 """What rows may name in `needs`; a new one is a function and a line."""

@@ -42,7 +42,7 @@ def model_dataset(
     for name, value in {} if joint is None else joint.data_vars.items():
         parts[f"{_JOINT}{name}"] = value
     datasets = [part.rename(name).to_dataset() for name, part in parts.items()]
-    merged = xr.merge(datasets, join="exact", compat="equals", combine_attrs="drop")
+    merged = xr.merge(datasets, join="exact", compat="equals", combine_attrs="drop_conflicts")
     not_measured = {name: value.reason for name, value in values.items() if isinstance(value, NotMeasured)}
     records = {
         "model": model.description,

@@ -19,7 +19,7 @@ from ih_lens.report.panels import row_figure
 from ih_lens.report.rows import Row
 from ih_lens.report.summary import SUMMARY_LINES, architecture_lines
 
-_TOP_MARGIN = 12
+_TOP_MARGIN = 26
 
 
 class Columns(NamedTuple):
@@ -54,7 +54,9 @@ def table_page(
         script=_asset("page.js"),
         examples=escape("{n_examples} examples of {n_pos} tokens".format(**numbers)),
         indices=escape("{late} and {early}".format(**numbers)),
-        contents="".join(f'<a href="#series-{place}">{escape(name)}</a>' for place, name in enumerate(record["series"])),
+        contents="".join(
+            f'<a href="#series-{place}">{escape(name)}</a>' for place, name in enumerate(record["series"])
+        ),
         series="".join(sections),
         provenance=_provenance(record),
     )
@@ -75,7 +77,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _asset(name: str) -> str:
-    return files(__package__).joinpath("assets", name).read_text(encoding="utf8")
+    return files("ih_lens.report").joinpath("assets", name).read_text(encoding="utf8")
 
 
 def _numbers_used(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,14 +119,10 @@ def _model_summary(dataset: xr.Dataset) -> str:
     return f"<dl>{entries}</dl>"
 
 
-def _row(
-    row: Row, figure: go.Figure, models: Mapping[str, xr.Dataset], numbers: Mapping[str, Any]
-) -> str:
+def _row(row: Row, figure: go.Figure, models: Mapping[str, xr.Dataset], numbers: Mapping[str, Any]) -> str:
     """Label and definition at the left, the figure at the right, below it why panels are empty."""
-    known = {name: reasons_of(dataset).get(row.name) for name, dataset in models.items() if row.name not in dataset}
-    reasons = {name: reason or "this row was not asked for" for name, reason in known.items()}
-    notes = "".join(f'<p class="missing">{escape(name)}: {escape(reason)}.</p>' for name, reason in reasons.items())
-    paragraphs = "".join(f"<p>{escape(text.format_map(numbers))}</p>" for text in row.definition)
+    notes = "".join(f'<p class="missing">{escape(note)}.</p>' for note in _missing(row.name, models))
+    paragraphs = "".join(f"<p>{escape(text)}</p>" for text in row.paragraphs(numbers))
     return (
         f'<div class="row" data-row="{escape(row.name)}"><div class="label"><h3>{escape(row.title)}</h3>'
         f"<p>{escape(row.summary.format_map(numbers))}</p><details><summary>Definition</summary>"
@@ -133,21 +131,32 @@ def _row(
     )
 
 
+def _missing(row: str, models: Mapping[str, xr.Dataset]) -> list[str]:
+    """Which models have no values in a row, and why."""
+    reasons = {name: reasons_of(dataset).get(row) for name, dataset in models.items()}
+    absent = [name for name, dataset in models.items() if row not in dataset and reasons[name] is None]
+    notes = [f"{name}: not measured, {reason}" for name, reason in reasons.items() if reason is not None]
+    return notes + [f"{name}: not measured, because this row was not asked for" for name in absent]
+
+
 def _figure(figure: go.Figure, n_models: int) -> str:
     """The figure as JSON beside the place where it is drawn; headings stand in the table's own header."""
-    figure.layout.annotations = figure.layout.annotations[n_models:]
-    height = figure.layout.height - figure.layout.margin.t + _TOP_MARGIN
+    layout: Any = figure.layout
+    layout.annotations = layout.annotations[n_models:]
+    height = layout.height - layout.margin.t + _TOP_MARGIN
     figure.update_layout(title=None, height=height, margin={"t": _TOP_MARGIN})
     drawn = str(figure.to_json()).replace("<", "\\u003c")
-    size = f"width:{figure.layout.width}px;height:{height}px"
+    size = f"width:{layout.width}px;height:{height}px"
     return f'<div class="figure" style="{size}"></div><script type="application/json">{drawn}</script>'
 
 
 def _columns(figure: go.Figure, n_models: int) -> Columns:
     """Read from the figure's axes."""
-    margin = figure.layout.margin
-    width = figure.layout.width - margin.l - margin.r
-    domains = [axis.domain for axis in figure.select_xaxes()]
+    layout: Any = figure.layout
+    margin = layout.margin
+    width = layout.width - margin.l - margin.r
+    axes: list[Any] = list(figure.select_xaxes())
+    domains = [axis.domain for axis in axes]
     gap = (domains[1][0] - domains[0][1]) * width if n_models > 1 else 0.0
     return Columns(margin.l, (domains[0][1] - domains[0][0]) * width, gap, margin.r)
 

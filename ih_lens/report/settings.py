@@ -1,7 +1,6 @@
 """What the numbers of a table depend on, besides the models and the examples."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from ih_lens.errors import InputError
@@ -29,7 +28,7 @@ class TableSettings:
         device: where models run; changes numbers only by rounding.
 
     Example:
-        >>> TableSettings().context_indices(48)
+        >>> TableSettings().resolved(48).context_indices
         (5, 47)
     """
 
@@ -54,8 +53,8 @@ class TableSettings:
             if getattr(self, name) is not None:
                 at_least(name, getattr(self, name), 1)
 
-    def context_indices(self, n_pos: int) -> tuple[int, int]:
-        """The indices (early, late) for examples of `n_pos` tokens.
+    def resolved(self, n_pos: int) -> Self:
+        """The settings with both context indices chosen, for examples of `n_pos` tokens.
 
         Raises:
             InputError: if an index lies outside the examples, or early is not before late.
@@ -67,13 +66,21 @@ class TableSettings:
         context_indices((early, late), n_pos)
         if early >= late:
             raise InputError(f"early must lie before late, got early={early} and late={late}; exchange them")
-        return early, late
+        return replace(self, early=early, late=late)
+
+    @property
+    def context_indices(self) -> tuple[int, int]:
+        """The indices (early, late) of resolved settings."""
+        if self.early is None or self.late is None:
+            raise InputError("early and late are chosen when the length of the examples is known; call resolved(n_pos)")
+        return self.early, self.late
+
+    @property
+    def scoring(self) -> dict[str, int]:
+        """The arguments of the in-context learning score."""
+        early, late = self.context_indices
+        return {"early": early, "late": late, "window": self.window}
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON takes them."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`."""
-        return cls(**values)

@@ -99,6 +99,9 @@ def summary_html(datasets: Mapping[str, xr.Dataset]) -> str:
     heads = "".join(f"<th>{escape(heading)}</th>" for heading in ("model", *SUMMARY_LINES))
     rows = ""
     for name, dataset in datasets.items():
-        cells = [f"{name} ({', '.join(architecture_lines(dataset))})", *(text(dataset) for text in SUMMARY_LINES.values())]
+        cells = [
+            f"{name} ({', '.join(architecture_lines(dataset))})",
+            *(text(dataset) for text in SUMMARY_LINES.values()),
+        ]
         rows += f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"

@@ -88,7 +88,7 @@ class ModelAnalysisTable:
         settings = settings or TableSettings()
         series, columns = arrange(runs, store)
         examples = evaluation_set(columns, evals, settings)
-        early, late = settings.context_indices(examples.n_pos)
+        settings = settings.resolved(examples.n_pos)
         collector = Collector(examples, settings, workers, progress)
         datasets = collector.collect(columns, rows)
         record = {
@@ -101,7 +101,7 @@ class ModelAnalysisTable:
                 "n_pos": examples.n_pos,
                 "seed": examples.seed,
             },
-            "scoring": {"early": early, "late": late, "window": settings.window},
+            "scoring": settings.scoring,
             "collection": collector.record(),
             "versions": library_versions(),
         }

@@ -1,6 +1,6 @@
 // Draws the figures from top to bottom, one per frame, so that the page can be read and scrolled meanwhile.
 (async () => {
-  const options = { displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const options = { displaylogo: false, modeBarButtons: [["toImage", "resetScale2d"]] };
   for (const place of document.querySelectorAll(".figure")) {
     await new Promise((next) => setTimeout(next));
     const figure = JSON.parse(place.nextElementSibling.textContent);

@@ -5,11 +5,11 @@ import xarray as xr
 
 MAX_SNAPSHOTS = 100
 MAX_INDICES = 128
-NOTE = (
-    f"A map of more than {MAX_SNAPSHOTS} snapshots or {MAX_INDICES} context indices is thinned for drawing: that many "
-    "snapshots, evenly chosen, and context indices, evenly chosen on the logarithmic axis; the first and the last stay. "
-    "The stored data set keeps all."
-)
+NOTE = f"""
+    A map of more than {MAX_SNAPSHOTS} snapshots or {MAX_INDICES} context indices is thinned for drawing: that many
+    snapshots, evenly chosen, and context indices, evenly chosen on the logarithmic axis; the first and the last stay.
+    The stored data set keeps all.
+    """
 
 
 def thinned(values: xr.DataArray | None) -> xr.DataArray | None:

@@ -1,5 +1,6 @@
 """What a row of the table is."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -50,8 +51,8 @@ class Row:
         name: the key in `table[name]` and in the stored data set.
         title: heading.
         summary: one sentence beside the panels: what is shown, on which axes.
-        definition: the exact reading, one paragraph per entry; `{early}`, `{late}`, `{window}`, `{n_examples}`,
-            `{ablation}` and `{replace}` stand for what the table used.
+        definition: the exact reading, paragraphs separated by empty lines; `{early}`, `{late}`, `{window}`,
+            `{n_examples}`, `{ablation}` and `{replace}` stand for what the table used.
         source: where the paper defines it.
         needs: measurements it starts from, of `ih_lens.report.measuring.MEASUREMENTS`.
         values: from all models of the table to one result each, or the reason why there is none.
@@ -61,11 +62,16 @@ class Row:
     name: str
     title: str
     summary: str
-    definition: tuple[str, ...]
+    definition: str
     source: str
     needs: tuple[str, ...]
     values: Callable[[Sequence[MeasuredModel]], Sequence[RowValues]]
     draw: Callable[[Drawing], go.Figure]
+
+    def paragraphs(self, numbers: Mapping[str, Any]) -> list[str]:
+        """The definition, with the numbers that a table used filled in."""
+        blocks = re.split(r"\n\s*\n", self.definition.format_map(numbers))
+        return [" ".join(block.split()) for block in blocks if block.strip()]
 
 
 def each(values: Callable[[MeasuredModel], RowValues]) -> Callable[[Sequence[MeasuredModel]], Sequence[RowValues]]:

@@ -19,13 +19,13 @@ ROW = Row(
     name="ablation_in_context_learning",
     title="Ablation attribution to in-context learning score",
     summary="One line per head, coloured by its type: above zero, ablating the head takes away in-context learning.",
-    definition=(
-        "Each head is ablated by itself ({ablation}, its output replaced by {replace}); shown is the in-context learning "
-        "score (context index {late} minus {early}) of the ablated model minus that of the unablated one on the same "
-        "{n_examples} examples, in nats. The score is negative, so a positive value is in-context learning lost. "
-        "Induction heads of one model often stand in for each other: ablating one changes little. The effect of ablating "
-        "all of them together is in the summary of the model.",
-    ),
+    definition="""
+    Each head is ablated by itself ({ablation}, its output replaced by {replace}); shown is the in-context learning
+    score (context index {late} minus {early}) of the ablated model minus that of the unablated one on the same
+    {n_examples} examples, in nats. The score is negative, so a positive value is in-context learning lost.
+    Induction heads of one model often stand in for each other: ablating one changes little. The effect of ablating
+    all of them together is in the summary of the model.
+    """,
     source='"Analyses", ablation attribution to phase change: second view',
     needs=("losses", "head_scores", "ablation"),
     values=each(_values),

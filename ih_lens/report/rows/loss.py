@@ -8,11 +8,11 @@ ROW = Row(
     name="loss",
     title="Loss over training",
     summary="Mean loss on the evaluation set after so many tokens of training.",
-    definition=(
-        "The mean over the {n_examples} evaluation examples of -log p(token | all tokens before it), in nats, at each "
-        "example's one random context index. The band around the line is two standard errors over examples wide on "
-        "each side.",
-    ),
+    definition="""
+    The mean over the {n_examples} evaluation examples of -log p(token | all tokens before it), in nats, at each
+    example's one random context index. The band around the line is two standard errors over examples wide on each
+    side.
+    """,
     source='"Analyses", per-token losses: loss curve',
     needs=("losses",),
     values=each(lambda model: loss_curve(model.losses)),

@@ -9,12 +9,12 @@ ROW = Row(
     name="loss_by_context_index",
     title="Loss by context index",
     summary="The same loss broken down: upwards the place of the predicted token in its context, logarithmic.",
-    definition=(
-        "The mean over the {n_examples} evaluation examples of the loss in nats of the token at context index i. Index i "
-        "is zero-based in the sequence that the model sees and labels the token that is predicted, from tokens 0 to "
-        "i - 1; index 0 has no loss, so the map begins at 1.",
-        NOTE,
-    ),
+    definition="""
+    The mean over the {n_examples} evaluation examples of the loss in nats of the token at context index i. Index i
+    is zero-based in the sequence that the model sees and labels the token that is predicted, from tokens 0 to i -
+    1; index 0 has no loss, so the map begins at 1.
+    """
+    + NOTE,
     source='"Analyses", per-token losses: 2D in-context learning plot',
     needs=("losses",),
     values=each(lambda model: loss_by_context_index(model.losses)),

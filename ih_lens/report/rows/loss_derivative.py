@@ -9,12 +9,12 @@ ROW = Row(
     name="loss_derivative",
     title="Derivative of loss with respect to context index",
     summary="How fast the loss falls with more context: where it is negative, later tokens are predicted better.",
-    definition=(
-        "d loss / d ln(i) of the map above, i the context index, in nats per e-fold of context; negative where more "
-        "context lowers the loss. The colour scale is symmetric around zero and ends at the 99th percentile of the "
-        "magnitudes in the row.",
-        NOTE,
-    ),
+    definition="""
+    d loss / d ln(i) of the map above, i the context index, in nats per e-fold of context; negative where more
+    context lowers the loss. The colour scale is symmetric around zero and ends at the 99th percentile of the
+    magnitudes in the row.
+    """
+    + NOTE,
     source='"Analyses", per-token losses: 2D loss derivative plot',
     needs=("losses",),
     values=each(lambda model: loss_derivative(model.losses)),

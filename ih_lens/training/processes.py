@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -25,11 +25,17 @@ class Processes:
     accelerator: Accelerator | None
 
     @classmethod
-    def launched(cls, device: str) -> "Processes":
-        """Those that `accelerate launch` (or torchrun) started; by itself, if it started none."""
+    def launched(cls, device: str, *, unused_parameters: bool) -> "Processes":
+        """Those that `accelerate launch` (or torchrun) started; by itself, if it started none.
+
+        Args:
+            device: where the processes compute.
+            unused_parameters: whether the model has parameters that its forward pass never reads.
+        """
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls(0, 1, None)
-        accelerator = Accelerator(cpu=torch.device(device).type == "cpu")
+        handler = DistributedDataParallelKwargs(find_unused_parameters=unused_parameters)
+        accelerator = Accelerator(cpu=torch.device(device).type == "cpu", kwargs_handlers=[handler])
         return cls(accelerator.process_index, accelerator.num_processes, accelerator)
 
     @property

@@ -60,10 +60,12 @@ def train(
     data, folder = as_corpus(corpus), Path(out)
     _require_fit(cfg, data)
     batches = Batches(data, config)
-    processes = Processes.launched(config.device or str(cfg.device))
+    device = config.device or str(cfg.device)
+    # under ALiBi, TransformerLens keeps positions that nothing reads
+    processes = Processes.launched(device, unused_parameters=cfg.positional_embedding_type == "alibi")
     processes.require_divisible(config.batch_size)
     cfg = copy.deepcopy(cfg)
-    cfg.device = str(processes.device(config.device or str(cfg.device)))
+    cfg.device = str(processes.device(device))
     with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
         model = build_model(cfg, smeared_keys=smeared_keys, seed=config.seed)
         manifest, files = describe(model, data, config)

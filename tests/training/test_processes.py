@@ -1,0 +1,81 @@
+"""Several processes on one machine: the same weights as one, and errors that reach every process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import ih_lens as ih
+from tests.training.helpers import train_tiny
+
+_SCRIPT = """
+import sys
+sys.path.insert(0, {root!r})
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+import ih_lens as ih
+from ih_lens.training import processes
+from tests.training.helpers import tiny_cfg, train_tiny
+import os
+out = Path({out!r})
+report = (out / ("told-" + os.environ["RANK"])).open("w", buffering=1)
+def stop_after(count):
+    original, seen = Path.rename, []
+    def rename(self, target):
+        original(self, target)
+        seen.extend([target] * (Path(target).parent.name == "state" and Path(target).name.startswith("step_")))
+        if len(seen) == count:
+            raise RuntimeError("stopped on purpose")
+    Path.rename = rename
+    return original
+print("resumed", len(train_tiny(out / "plain").snapshots), file=report)
+try:
+    original = stop_after(2)
+    train_tiny(out / "stopped")
+except RuntimeError as error:
+    print("told", error, file=report)
+Path.rename = original
+print("resumed", len(train_tiny(out / "stopped").snapshots), file=report)
+try:
+    train_tiny(out / "stopped", lr=1.0)
+except ih.RunError as error:
+    print("refused", file=report)
+try:
+    train_tiny(out / "odd", batch_size=3)
+except ih.InputError as error:
+    print("odd", error, file=report)
+alibi = tiny_cfg(positions="standard")
+alibi.positional_embedding_type = "alibi"
+train_tiny(out / "alibi", cfg=alibi)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT.format(root=str(Path(__file__).parents[2]), out=str(tmp_path)))
+    # what `accelerate launch` runs too; by itself it starts several processes on CPUs only through MPI
+    launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    told = subprocess.run(
+        [sys.executable, "-m", *launch],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    for rank in (0, 1):
+        said = (tmp_path / f"told-{rank}").read_text().splitlines()
+        assert said[:4] == ["resumed 4", "told stopped on purpose", "resumed 4", "refused"]
+        assert said[4].startswith("odd batch_size: 3 examples cannot be shared equally among 2 processes")
+    alone = train_tiny(tmp_path / "alone")
+    for name in ("plain", "stopped"):
+        run = ih.open_run(tmp_path / name)
+        for one, other in zip(run.snapshots, alone.snapshots, strict=True):
+            for left, right in zip(one.load().parameters(), other.load().parameters(), strict=True):
+                torch.testing.assert_close(left, right, rtol=0, atol=1e-6)
+        assert run.losses["loss"].to_numpy() == pytest.approx(alone.losses["loss"].to_numpy(), abs=1e-6)

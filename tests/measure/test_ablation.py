@@ -232,7 +232,7 @@ def test_without_norms_and_mlps_it_equals_subtracting_all_terms_with_the_head() 
 def test_layers_before_the_head_run_once_per_example(kind: str) -> None:
     model = tiny_model("three_layers")
     evals = _evals(model, n_examples=5)
-    rows = {layer: 0 for layer in range(3)}
+    rows = dict.fromkeys(range(3), 0)
 
     def count(layer: int) -> Callable[..., None]:
         def hook(value: torch.Tensor, hook: Any) -> None:
@@ -276,7 +276,7 @@ def _bridge() -> Any:
 def test_a_bridge_that_discards_pattern_edits_is_refused_but_can_be_fully_ablated() -> None:
     model = _bridge()
     evals = _evals(model)
-    with pytest.raises(ih.CapabilityError, match='ignores edits of its attention pattern .* use kind="full"'):
+    with pytest.raises(ih.CapabilityError, match=r"ignores edits of its attention pattern .* use kind="):
         ih.ablate_heads(model, evals)
     found = ih.ablate_heads(model, evals, kind="full", heads=["L0H1"]).by_context_index[0, 1]
     np.testing.assert_allclose(found, _twin(model, evals.tokens, [(0, 1)], "full").mean(axis=0), atol=1e-4)

@@ -235,7 +235,7 @@ def test_examples_that_the_model_cannot_read() -> None:
 def test_damaged_weights() -> None:
     model = tiny_model("one_layer")
     model.blocks[0].attn.W_K.data[0, 0, 0] = torch.nan
-    with pytest.raises(ih.InputError, match="blocks.0.attn.W_K hold NaN"):
+    with pytest.raises(ih.InputError, match=r"blocks\.0\.attn\.W_K hold NaN"):
         ih.token_losses(model, _evals(model))
 
 

@@ -48,7 +48,7 @@ def progress_bar(
     if not shown or not (console.is_terminal or console.is_jupyter):
         yield ProgressBar(None, None, tokens_per_step)
         return
-    console.print(f"[bold]{name}[/bold]: {cost}" + (f"; continued at step {start}" if start else ""))
+    console.print(f"[bold]{name}[/bold]: {cost}" + (f"; continued at step {start}" if start else ""), highlight=False)
     columns = [
         BarColumn(),
         TextColumn("{task.completed}/{task.total} steps  loss {task.fields[loss]}  {task.fields[rate]}"),

@@ -55,7 +55,6 @@ train_tiny(out / "alibi", cfg=alibi)
 """
 
 
-@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
     """In float64, because the gradient of b_K is zero but for rounding, and Adam makes steps of what it is."""
     script = tmp_path / "script.py"

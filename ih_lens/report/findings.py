@@ -124,7 +124,8 @@ def _heads_and_score(members: Sequence[ModelFacts]) -> str:
 def _phase_change(members: Sequence[ModelFacts]) -> str:
     found = [model for model in members if model.change.found]
     if not found:
-        return f"{_label(members)}: no phase change ({members[0].change.reason})."
+        reasons = "; ".join(dict.fromkeys(model.change.reason for model in members))
+        return f"{_label(members)}: no phase change ({reasons})."
     among = "" if len(found) == len(members) else f" in {len(found)} of {len(members)}"
     alone = (
         ""

@@ -1,7 +1,7 @@
 """What the numbers of a table depend on, besides the models and the examples."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 from ih_lens.errors import InputError
 from ih_lens.measure.ablation import ABLATIONS
@@ -53,7 +53,7 @@ class TableSettings:
             if getattr(self, name) is not None:
                 at_least(name, getattr(self, name), 1)
 
-    def resolved(self, n_pos: int) -> Self:
+    def resolved(self, n_pos: int) -> "TableSettings":
         """The settings with both context indices chosen, for examples of `n_pos` tokens.
 
         Raises:

@@ -21,7 +21,6 @@ from safetensors.numpy import save
 
 from ih_lens.errors import DamagedFileError
 
-Array = np.ndarray[Any, Any]
 _FORMAT = "ih_lens measurement 1"
 
 
@@ -41,7 +40,7 @@ def digest(dataset: xr.Dataset) -> str:
     total = hashlib.sha256()
     for name in sorted(map(str, dataset.variables)):
         values = dataset[name]
-        array = np.ascontiguousarray(values.to_numpy())
+        array = np.array(values.to_numpy(), order="C")
         total.update(f"{name}{values.dims}{array.shape}".encode())
         total.update(array.tobytes() if array.dtype.kind in "fiub" else json.dumps(array.tolist()).encode())
     return total.hexdigest()
@@ -94,13 +93,13 @@ class MeasurementStore:
             ) from error
 
 
-def _is_text(array: Array) -> bool:
+def _is_text(array: np.ndarray) -> bool:
     return array.dtype.kind not in "fiub"
 
 
 def _pack(key: str, dataset: xr.Dataset) -> bytes:
     """The bytes of an entry: numbers as arrays, text labels in the header."""
-    arrays = {str(name): np.ascontiguousarray(dataset[name].to_numpy()) for name in dataset.variables}
+    arrays = {str(name): np.array(dataset[name].to_numpy(), order="C") for name in dataset.variables}
     labels = {
         "variables": {
             name: {

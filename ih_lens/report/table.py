@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import plotly.graph_objects as go
 import xarray as xr
@@ -59,7 +59,7 @@ class ModelAnalysisTable:
         workers: int = 1,
         progress: bool = True,
         rows: Sequence[Row] = PAPER_ROWS,
-    ) -> Self:
+    ) -> "ModelAnalysisTable":
         """Measure every snapshot of some runs, as far as it was not measured before, and analyse them.
 
         Every measurement is stored under a key made of all that its numbers depend on: weights, architecture,
@@ -200,7 +200,7 @@ class ModelAnalysisTable:
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path) -> "ModelAnalysisTable":
         """Read a saved table; needs neither models nor runs.
 
         Raises:

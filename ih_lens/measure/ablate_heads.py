@@ -55,7 +55,7 @@ def ablate_heads(
         window: as in `token_losses`.
         seed: of the choice of other examples for "resample".
         batch_size: copies of examples per forward pass, two at least where patterns are preserved; by default as many
-            as make 2048 tokens on a CPU, else 32768. Changes memory and speed only.
+            as make 4096 tokens on a CPU, else 32768. Changes memory and speed only.
         progress: show a bar with the cost while it runs on a terminal.
 
     Returns:
@@ -79,9 +79,10 @@ def ablate_heads(
     groups = head_groups(asked, *shape)
     views = choose_views(evals, by=context_indices, at_indices=at_indices, window=window)
     sweep = _Sweep(model, evals, ABLATIONS[kind], groups, views)
+    n_rows = rows_per_pass(model, evals.n_pos, batch_size, tokens_on_cpu=4096)
     with measuring(model):
         sweep.kind.check(model)
-        values = sweep.run(REPLACEMENTS[replace], seed, rows_per_pass(model, evals.n_pos, batch_size), progress)
+        values = sweep.run(REPLACEMENTS[replace], seed, n_rows, progress)
     leading = {"layer": range(shape[0]), "head": range(shape[1])}
     if all(is_single_head(entry) for entry in asked):
         values = {name: _on_grid(view, groups, shape) for name, view in values.items()}
@@ -162,10 +163,10 @@ class _Sweep:
         n_layers, n_examples = self.model.cfg.n_layers, examples.stop - examples.start
         has_clean = self._needs_clean(first_layer)
         groups = [self.groups[place] for place in members]
-        worlds = Worlds(groups, has_clean, first_layer, n_layers, n_examples, replacements)
-        losses = rows.repeat(len(groups) + has_clean).losses(
+        worlds = Worlds(groups, has_clean, first_layer, n_layers, n_examples, rows.may_share_attention, replacements)
+        losses = rows.repeat(worlds.n_copies).losses(
             self.views.indices(examples).repeat(len(groups), 1),
-            hooks=[*worlds.replace_heads(), *self.kind.hooks(worlds)],
+            hooks=[*worlds.attend_once_in_first_layer(), *self.kind.hooks(worlds), *worlds.replace_heads()],
             skip=has_clean * n_examples,
         )
         return worlds.split(losses)

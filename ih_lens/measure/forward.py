@@ -18,10 +18,7 @@ from ih_lens.models.capabilities import require_causal
 from ih_lens.types import Hook, ModelLike
 from ih_lens.validate import at_least, finite_weights, token_batch
 
-TOKENS_PER_PASS_ON_CPU = 2048
-TOKENS_PER_PASS_ELSEWHERE = 32768
-"""Tokens of one forward pass where no batch size is given: on a CPU so many that a pass stays near its caches. Never
-taken from free memory, so that nothing depends on what else runs."""
+TOKENS_PER_PASS_ON_ACCELERATOR = 32768
 
 LOGITS_PER_CHUNK = 2**22
 """Logits that exist at once: 16 MB in float32, whatever the vocabulary."""
@@ -60,12 +57,16 @@ def loss_dtype(model: ModelLike) -> torch.dtype:
     return torch.promote_types(next(as_module(model).parameters()).dtype, torch.float32)
 
 
-def rows_per_pass(model: ModelLike, n_pos: int, batch_size: int | None) -> int:
-    """How many examples (or copies of examples) go through the model together."""
-    if batch_size is None:
-        on_cpu = next(as_module(model).parameters()).device.type == "cpu"
-        return max(1, (TOKENS_PER_PASS_ON_CPU if on_cpu else TOKENS_PER_PASS_ELSEWHERE) // n_pos)
-    return at_least("batch_size", batch_size, 1)
+def rows_per_pass(model: ModelLike, n_pos: int, batch_size: int | None, *, tokens_on_cpu: int) -> int:
+    """How many examples (or copies of examples) go through the model together.
+
+    Without a batch size as many as make a fixed number of tokens, on a CPU so few that a pass stays near its caches.
+    Free memory is never asked, so that nothing depends on what else runs.
+    """
+    if batch_size is not None:
+        return at_least("batch_size", batch_size, 1)
+    on_cpu = next(as_module(model).parameters()).device.type == "cpu"
+    return max(1, (tokens_on_cpu if on_cpu else TOKENS_PER_PASS_ON_ACCELERATOR) // n_pos)
 
 
 @contextmanager
@@ -89,6 +90,11 @@ def measuring(model: ModelLike) -> Generator[None]:
 @runtime_checkable
 class Rows(Protocol):
     """Examples on their way through a model, one row each."""
+
+    @property
+    def may_share_attention(self) -> bool:
+        """Whether hooks may give later attention layers another number of rows than the residual stream has."""
+        ...
 
     def repeat(self, n_copies: int) -> "Rows":
         """All rows once more per copy, one copy after the other."""
@@ -127,6 +133,13 @@ class ResidualRows:
     residual: Float[Tensor, "row pos d_model"]
     shortformer_pos_embed: Float[Tensor, "row pos d_model"] | None
     attention_mask: Tensor | None
+
+    @property
+    def may_share_attention(self) -> bool:
+        """Nothing that counts rows, be it a mask or a hook of the user's, stands between values and z."""
+        return self.attention_mask is None and not any(
+            block.attn.hook_z.fwd_hooks for block in self.model.blocks[self.layer :]
+        )
 
     def repeat(self, n_copies: int) -> "ResidualRows":
         """All rows once more per copy, one copy after the other."""
@@ -182,6 +195,11 @@ class TokenRows:
 
     model: ModelLike
     tokens: Int[Tensor, "row pos"]
+
+    @property
+    def may_share_attention(self) -> bool:
+        """What lies between the hooks of such a model is not known."""
+        return False
 
     def repeat(self, n_copies: int) -> "TokenRows":
         """All rows once more per copy, one copy after the other."""

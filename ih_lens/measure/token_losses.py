@@ -35,7 +35,7 @@ def token_losses(
             of the in-context learning score: 50 and 500, or the same fractions of a shorter example; the only one
             there is in examples of two tokens.
         window: `at_indices` are means over so many indices to both sides, as far as the example reaches.
-        batch_size: examples per forward pass; by default as many as make 2048 tokens on a CPU, else 32768. Changes
+        batch_size: examples per forward pass; by default as many as make 1024 tokens on a CPU, else 32768. Changes
             memory and speed only.
         progress: show a bar while it runs on a terminal.
 
@@ -55,7 +55,8 @@ def token_losses(
     check_measurable(model, evals)
     views = choose_views(evals, at_indices=at_indices, window=window)
     totals = ViewTotals(views, 1, loss_dtype(model), keep_all=keep == "all")
-    _collect(model, evals, views, totals, rows_per_pass(model, evals.n_pos, batch_size), progress)
+    n_rows = rows_per_pass(model, evals.n_pos, batch_size, tokens_on_cpu=1024)
+    _collect(model, evals, views, totals, n_rows, progress)
     return TokenLosses.from_tensors(
         {name: values[0] for name, values in totals.finish().items()},
         random_index=evals.random_index,

@@ -53,6 +53,11 @@ def _clean_z(model: Any, tokens: torch.Tensor) -> dict[int, torch.Tensor]:
     return {layer: cache["z", layer].detach() for layer in range(model.cfg.n_layers)}
 
 
+def _of_others(model: Any, evals: ih.EvalSet, seed: int = 0) -> dict[int, torch.Tensor]:
+    others = other_examples(evals.n_examples, seed)
+    return {layer: z[others] for layer, z in _clean_z(model, evals.tokens).items()}
+
+
 def _all_heads(model: Any) -> list[tuple[int, int]]:
     return [(layer, head) for layer in range(model.cfg.n_layers) for head in range(model.cfg.n_heads)]
 
@@ -93,10 +98,8 @@ def test_mean_is_the_mean_over_examples_and_positions(architecture: str, kind: s
 def test_resample_takes_the_same_position_of_another_example(architecture: str, kind: str) -> None:
     model = tiny_model(architecture)
     evals = _evals(model, n_examples=4)
-    others = other_examples(4, seed=3)
-    from_others = {layer: z[others] for layer, z in _clean_z(model, evals.tokens).items()}
     ablated = ih.ablate_heads(model, evals, kind=kind, replace="resample", seed=3)
-    _check_every_head(model, evals, ablated, from_others)
+    _check_every_head(model, evals, ablated, _of_others(model, evals, seed=3))
 
 
 @pytest.mark.parametrize("n_examples", [2, 3, 10])
@@ -117,7 +120,7 @@ def test_groups_are_ablated_together(kind: str, replace: str) -> None:
     z = {
         "zero": None,
         "mean": {layer: values.mean(dim=(0, 1), keepdim=True) for layer, values in clean.items()},
-        "resample": {layer: values[other_examples(3, 0)] for layer, values in clean.items()},
+        "resample": _of_others(model, evals),
     }[replace]
     groups: list[Any] = [["L1H0", "L2H3"], "L0H1", [(0, 0), (0, 1), (2, 2)], ["L1H0"]]
     ablated = ih.ablate_heads(model, evals, kind=kind, replace=replace, heads=groups)
@@ -264,6 +267,45 @@ def test_a_model_that_runs_only_whole_gives_the_same(kind: str, replace: str) ->
     whole = ih.ablate_heads(OnlyWhole(model), evals, kind=kind, replace=replace, heads=heads)
     direct = ih.ablate_heads(model, evals, kind=kind, replace=replace, heads=heads)
     np.testing.assert_allclose(whole.by_context_index, direct.by_context_index, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_copy_attends_for_all_that_attend_alike(kind: str) -> None:
+    model = tiny_model("three_layers")
+    evals = _evals(model, n_examples=5)
+    rows: list[int] = []
+    with model.hooks([("blocks.2.attn.hook_pattern", lambda value, hook: rows.append(len(value)))]):
+        ih.ablate_heads(model, evals, kind=kind, heads=[(1, 0), (1, 1)], batch_size=100)
+    assert rows[-1] == (5 if kind == "pattern_preserving" else 2 * 5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("replace", ["zero", "resample"])
+def test_the_user_s_hooks_take_effect(kind: str, replace: str) -> None:
+    model = tiny_model("three_layers")
+    evals = _evals(model)
+    model.add_hook("blocks.1.attn.hook_z", lambda z, hook: z * torch.arange(4)[:, None])  # heads keep their axis
+    model.add_hook("blocks.2.attn.hook_z", lambda z, hook: z * torch.arange(4))  # as does the head's width
+    model.add_hook("blocks.2.attn.hook_pattern", lambda pattern, hook: pattern.square())
+    z = None if replace == "zero" else _of_others(model, evals)
+    found = ih.ablate_heads(model, evals, kind=kind, replace=replace).by_context_index
+    for layer, head in _all_heads(model):
+        expected = _twin(model, evals.tokens, [(layer, head)], kind, z)
+        np.testing.assert_allclose(found[layer, head], expected.mean(axis=0), atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_padding_on_the_left_is_masked_as_the_model_masks_it(kind: str) -> None:
+    model = tiny_model("attention_only")
+
+    class Tokenizer:
+        padding_side, pad_token_id, bos_token_id = "left", 0, 1
+
+    model.tokenizer = Tokenizer()
+    tokens = random_tokens(model, 3, 10).clamp(min=2)
+    tokens[0, :4] = 0
+    evals = ih.EvalSet.from_tokens(tokens)
+    _check_every_head(model, evals, ih.ablate_heads(model, evals, kind=kind))
 
 
 def _bridge() -> Any:

@@ -24,6 +24,7 @@ class Worlds:
         first_layer: the layer that the copies start from, still equal.
         n_layers: of the model.
         n_examples: in each copy.
+        shares_attention: whether what attention computes alike for all copies may be computed once.
         replacements: what takes the place of the heads' outputs.
     """
 
@@ -32,11 +33,32 @@ class Worlds:
     first_layer: int
     n_layers: int
     n_examples: int
+    shares_attention: bool
     replacements: LayerOutputs
+
+    @property
+    def n_copies(self) -> int:
+        """Copies of the examples, the clean one among them."""
+        return len(self.groups) + self.has_clean
 
     def split(self, values: Tensor) -> Tensor:
         """The batch axis as [world, example]."""
         return values.unflatten(0, (-1, self.n_examples))
+
+    def first_copy(self, values: Tensor, hook: Any) -> Tensor:  # noqa: ARG002
+        """A hook that goes on with the first copy only."""
+        return values[: self.n_examples]
+
+    def attend_once_in_first_layer(self) -> list[Hook]:
+        """Hooks that let one copy attend for all in the layer that they enter as equals."""
+        if not self.shares_attention:
+            return []
+
+        def every_copy(z: Tensor, hook: Any) -> Tensor:  # noqa: ARG001
+            return z.repeat(self.n_copies, 1, 1, 1)
+
+        attention = f"blocks.{self.first_layer}.attn.hook_"
+        return [*((attention + name, self.first_copy) for name in "qkv"), (attention + "z", every_copy)]
 
     def replace_heads(self) -> list[Hook]:
         """Hooks that put the replacement in place of each copy's own heads, at `hook_z`."""
@@ -73,5 +95,5 @@ class AblationKind(Protocol):
         ...
 
     def hooks(self, worlds: Worlds) -> list[Hook]:
-        """What else to change in the run."""
+        """What else to change in the run; these come before the hooks that replace heads."""
         ...

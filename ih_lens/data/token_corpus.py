@@ -1,6 +1,5 @@
 """Training examples cut from a token file that may be larger than memory."""
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +83,9 @@ class TokenCorpus:
         """How often each id occurs in the file."""
         return torch.tensor(self.file.counts)
 
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer that made the ids."""
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer that made the ids; read anew each time."""
         return self.file.tokenizer()
 
     def describe(self) -> dict[str, Any]:

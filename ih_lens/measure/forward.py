@@ -123,7 +123,7 @@ def start_rows(model: ModelLike, tokens: Int[Tensor, "row pos"]) -> Rows:
     return ResidualRows(model, tokens, 0, residual, shortformer_pos_embed, attention_mask)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ResidualRows:
     """Rows of a HookedTransformer: the residual stream before `layer`, and what later layers need beside it."""
 
@@ -189,7 +189,7 @@ class ResidualRows:
         return apply_softcap(self.model.unembed(normalized), self.model.cfg.output_logits_soft_cap)[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenRows:
     """Rows of a model that can only be run whole: their tokens, at every layer."""
 

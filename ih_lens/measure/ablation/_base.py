@@ -14,7 +14,7 @@ LayerOutputs = Mapping[int, Float[Tensor, "_example _pos head_index d_head"]]
 """Per layer what the heads' z is replaced by; the first two axes have length 1 where it is the same for all."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)  # TransformerLens prints every hook that it adds, and these hold tensors
 class Worlds:
     """Copies of the same examples along the batch axis: first the clean one if there is one, then one per group.
 

@@ -33,8 +33,8 @@ from .measure.attribution import logit_attribution as logit_attribution
 from .measure.attribution import logit_terms as logit_terms
 from .measure.circuits import ov_copying_eigenvalue_score as ov_copying_eigenvalue_score
 from .measure.circuits import qk_eigenvalue_trace as qk_eigenvalue_trace
-from .measure.head_evaluators import EVALUATORS as EVALUATORS
 from .measure.head_evaluators import Copying as Copying
+from .measure.head_evaluators import EVALUATORS as EVALUATORS
 from .measure.head_evaluators import PrefixMatching as PrefixMatching
 from .measure.head_evaluators import PreviousToken as PreviousToken
 from .measure.head_evaluators.copying import copying_score as copying_score
@@ -57,6 +57,10 @@ from .models.series import small_with_mlps as small_with_mlps
 from .models.series import smeared_key_models as smeared_key_models
 from .models.smeared_keys import has_smeared_keys as has_smeared_keys
 from .models.snapshots import Snapshot as Snapshot
+from .report.findings import findings as findings
+from .report.rows import PAPER_ROWS as PAPER_ROWS
+from .report.settings import TableSettings as TableSettings
+from .report.table import ModelAnalysisTable as ModelAnalysisTable
 from .results import AblationLosses as AblationLosses
 from .results import HeadScores as HeadScores
 from .results import TokenLosses as TokenLosses

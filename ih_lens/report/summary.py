@@ -11,7 +11,7 @@ from ih_lens.report.model_data import description_of, joint_ablation_of, phase_c
 _MANY = 8
 
 
-def tokens_text(n_tokens: float) -> str:
+def tokens_text(n_tokens: int | float) -> str:
     """A number of tokens with three digits.
 
     Example:

@@ -115,8 +115,8 @@ def test_a_new_row_is_one_object(runs: list[ih.Run], store: Path, tmp_path: Path
     page = table.to_html(tmp_path / "page.html", rows=rows).read_text()
     assert 'data-row="last_loss"' in page
     assert "1L: not measured, because one layer is too few" in page
+    odd = replace(row, needs=("magic",))
     with pytest.raises(InputError, match="a row needs magic, but there are only losses"):
-        odd = replace(row, needs=("magic",))
         ModelAnalysisTable.from_runs(runs[:1], settings=SETTINGS, store=store, progress=False, rows=[odd])
 
 

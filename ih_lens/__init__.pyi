@@ -33,8 +33,8 @@ from .measure.attribution import logit_attribution as logit_attribution
 from .measure.attribution import logit_terms as logit_terms
 from .measure.circuits import ov_copying_eigenvalue_score as ov_copying_eigenvalue_score
 from .measure.circuits import qk_eigenvalue_trace as qk_eigenvalue_trace
-from .measure.head_evaluators import Copying as Copying
 from .measure.head_evaluators import EVALUATORS as EVALUATORS
+from .measure.head_evaluators import Copying as Copying
 from .measure.head_evaluators import PrefixMatching as PrefixMatching
 from .measure.head_evaluators import PreviousToken as PreviousToken
 from .measure.head_evaluators.copying import copying_score as copying_score
@@ -50,6 +50,7 @@ from .models.effective import effective_weights as effective_weights
 from .models.loading import load_model as load_model
 from .models.runs import Run as Run
 from .models.runs import open_run as open_run
+from .models.series import SERIES as SERIES
 from .models.series import ModelSpec as ModelSpec
 from .models.series import full_scale as full_scale
 from .models.series import small_attention_only as small_attention_only
@@ -68,5 +69,6 @@ from .training.config import TrainConfig as TrainConfig
 from .training.schedule import at_steps as at_steps
 from .training.schedule import every as every
 from .training.schedule import powers_of_two as powers_of_two
+from .training.series import train_series as train_series
 from .training.trainer import train as train
 from .types import HeadIndex as HeadIndex

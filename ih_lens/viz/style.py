@@ -70,6 +70,7 @@ TEMPLATE = go.layout.Template(
             "yanchor": "top",
             "font": {"size": 11},
             "bgcolor": "rgba(0,0,0,0)",
+            "tracegroupgap": 0,
         },
     )
 )

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import xarray as xr
-from rich.console import Console
 
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import InputError
@@ -89,17 +88,14 @@ class Collector:
         self.n_taken += todo.n_entries
         self.n_stored += todo.n_stored
         self.damaged += todo.damaged
-        if todo.jobs:
-            cost = (
-                f"{what}: {todo.n_entries} measurements of {len(todo.jobs)} snapshots to take, {todo.n_stored} stored; "
-                f"{self._passes(todo.jobs):,} tokens to run"
-            )
-            _log.info(cost)
-            if self.progress and (console := Console(stderr=True)).is_terminal:
-                console.print(cost)
-        run_jobs(todo.jobs, self.evals, self.settings, workers=self.workers, progress=self.progress, what=what)
+        cost = (
+            f"{what}: {todo.n_entries} measurements of {len(todo.jobs)} snapshots to take, {todo.n_stored} stored; "
+            f"{self._n_tokens(todo.jobs):,} tokens to run"
+        )
+        _log.info(cost)
+        run_jobs(todo.jobs, self.evals, self.settings, workers=self.workers, progress=self.progress, what=cost)
 
-    def _passes(self, jobs: Sequence[Job]) -> int:
+    def _n_tokens(self, jobs: Sequence[Job]) -> int:
         """Tokens that go through a model, ablations counted once per head or group."""
         return self.evals.tokens.numel() * sum(entry.n_passes for job in jobs for entry in job.entries)
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import xarray as xr
 from joblib import Parallel, delayed
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformer_lens import HookedTransformer
 
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import DamagedFileError, IHLensError
+from ih_lens.measure.progress import with_progress
 from ih_lens.models.config_json import config_to_json
 from ih_lens.models.snapshots import Snapshot
 from ih_lens.report.measuring import MEASUREMENTS
@@ -131,12 +130,7 @@ def run_jobs(
     """
     if not jobs:
         return
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, disable=not (progress and console.is_terminal)
-    ) as bar:
-        task = bar.add_task(what, total=len(jobs))
-        tasks = (delayed(run_job)(job, evals, settings) for job in jobs)
-        for _ in Parallel(n_jobs=workers, return_as="generator_unordered")(tasks):
-            bar.advance(task)
+    tasks = (delayed(run_job)(job, evals, settings) for job in jobs)
+    done = Parallel(n_jobs=workers, return_as="generator_unordered")(tasks)
+    for _ in with_progress(done, what, total=len(jobs), show=progress):
+        pass

@@ -133,10 +133,11 @@ def _row(row: Row, figure: go.Figure, models: Mapping[str, xr.Dataset], numbers:
 
 def _missing(row: str, models: Mapping[str, xr.Dataset]) -> list[str]:
     """Which models have no values in a row, and why."""
-    reasons = {name: reasons_of(dataset).get(row) for name, dataset in models.items()}
-    absent = [name for name, dataset in models.items() if row not in dataset and reasons[name] is None]
-    notes = [f"{name}: not measured, {reason}" for name, reason in reasons.items() if reason is not None]
-    return notes + [f"{name}: not measured, because this row was not asked for" for name in absent]
+    names: dict[str, list[str]] = {}
+    for name, dataset in models.items():
+        reason = reasons_of(dataset).get(row) or ("" if row in dataset else "because this row was not asked for")
+        names.setdefault(reason, []).append(name)
+    return [f"{', '.join(members)}: not measured, {reason}" for reason, members in names.items() if reason]
 
 
 def _figure(figure: go.Figure, n_models: int) -> str:

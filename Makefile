@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
+export NO_MKDOCS_2_WARNING = 1
 
 .PHONY: demo test lint types docs check clean
 

@@ -208,7 +208,7 @@ def main() -> None:
     except Exception as error:
         usage = getattr(error, "format_message", None)
         if usage is not None:
-            _fail(f"{usage()}. `ih-lens --help` shows how it is called", 2)
+            _fail(f"{usage().rstrip('.')}. `ih-lens --help` shows how it is called", 2)
         if os.environ.get("IH_LENS_TRACEBACK"):
             traceback.print_exc()
         _fail(f"unexpected {type(error).__name__}: {error}. IH_LENS_TRACEBACK=1 shows where; please report it", 70)

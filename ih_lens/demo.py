@@ -1,7 +1,7 @@
 """The main job on its embedded default: train seven small models on RestartCycle and tabulate them."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ TASK = RestartCycle(n_symbols=20)
 def demo_series() -> dict[str, list[ModelSpec]]:
     """The seven models by series, sized for `TASK`; positions are standard learned ones.
 
-    Example:
+    Examples:
         >>> [spec.name for spec in demo_series()["With MLPs"]]
         ['with_mlps_1L', 'with_mlps_2L']
     """
@@ -53,7 +53,13 @@ def demo_training(seed: int) -> TrainConfig:
     )
 
 
-def run_demo(out: Path, *, seeds: Sequence[int] = (0, 1), workers: int = 2) -> Iterator[str]:
+def run_demo(
+    out: Path,
+    *,
+    seeds: Sequence[int] = (0, 1),
+    workers: int = 2,
+    training: Callable[[int], TrainConfig] = demo_training,
+) -> Iterator[str]:
     """Train, measure and draw, yielding what there is to tell as soon as it is known.
 
     What was trained or measured before in `out` is not done again.
@@ -62,12 +68,13 @@ def run_demo(out: Path, *, seeds: Sequence[int] = (0, 1), workers: int = 2) -> I
         out: folder for `runs/`, `table.html` and `table.zarr`.
         seeds: every model is trained once per seed.
         workers: processes that train and measure side by side, one thread each.
+        training: from a seed to how models are trained.
 
     Raises:
         InputError: if no seed is given or one twice.
         RunError: if `out` holds runs of another configuration.
 
-    Example:
+    Examples:
         >>> for line in run_demo(Path("ih_lens_demo")):
         ...     print(line)
     """
@@ -78,9 +85,9 @@ def run_demo(out: Path, *, seeds: Sequence[int] = (0, 1), workers: int = 2) -> I
         for title, specs in demo_series().items()
     }
     trained = [pair for pairs in series.values() for pair in pairs]
-    configs = {spec.name: demo_training(seed) for spec, seed in trained}
-    n_steps = demo_training(0).n_steps
-    n_snapshots = len(demo_training(0).snapshots.steps(n_steps))
+    configs = {spec.name: training(seed) for spec, seed in trained}
+    n_steps = training(seeds[0]).n_steps
+    n_snapshots = len(training(seeds[0]).snapshots.steps(n_steps))
     yield (
         f"Training {len(trained)} models on RestartCycle ({n_steps} steps, {n_snapshots} snapshots each) with "
         f"{workers} processes. Stopped, the same command continues."
@@ -94,6 +101,11 @@ def run_demo(out: Path, *, seeds: Sequence[int] = (0, 1), workers: int = 2) -> I
     table = ModelAnalysisTable.from_runs(columns, workers=workers)
     page = table.to_html(out / "table.html", title="Model Analysis Table: small models on RestartCycle")
     table.save(out / "table.zarr")
+    scoring = table.record["scoring"]
+    yield (
+        f"In-context learning score: loss at context index {scoring['late']} minus loss at {scoring['early']}, "
+        f"of {TASK.n_pos} tokens; negative when the model learns in context."
+    )
     yield from findings(table)
     yield f"The table: {page}"
     yield f"Its numbers: {out / 'table.zarr'}"

@@ -49,7 +49,7 @@ class HeadScores:
             snapshots were stacked; each variable's attributes say its definition and range. NaN means that
             the measure is not defined for that head.
 
-    Example:
+    Examples:
         >>> scores = HeadScores.from_tensors({"prefix_matching": torch.tensor([[0.25, 0.75]])})
         >>> scores.top("prefix_matching", 1)
         [(L0H1, 0.75)]

@@ -30,7 +30,7 @@ class HeadIndex(NamedTuple):
         Raises:
             InputError: for any other spelling.
 
-        Example:
+        Examples:
             >>> HeadIndex.parse("1.4")
             L1H4
         """

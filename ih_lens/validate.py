@@ -127,7 +127,7 @@ def default_context_indices(n_pos: int) -> tuple[int, int]:
     Raises:
         InputError: if the context is too short to hold two different indices.
 
-    Example:
+    Examples:
         >>> default_context_indices(512), default_context_indices(48)
         ((50, 500), (5, 47))
     """

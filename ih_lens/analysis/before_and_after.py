@@ -22,7 +22,7 @@ def before_and_after_vector(start: TokenLosses, end: TokenLosses) -> xr.DataArra
         FingerprintError: if the losses were measured on different examples.
         InputError: if either is more than one snapshot's plain losses, holds NaN, or nothing changed.
 
-    Example:
+    Examples:
         >>> vector = before_and_after_vector(losses[change.start_index], losses[change.end_index])
         >>> float((vector**2).sum())
         1.0
@@ -65,7 +65,7 @@ def attribution_to_before_and_after(
         FingerprintError: if the losses or the vector belong to different examples.
         InputError: if the vector has another number of examples, or stacks are of different snapshots.
 
-    Example:
+    Examples:
         >>> attribution_to_before_and_after(ablated, losses, vector).dims
         ('layer', 'head')
 

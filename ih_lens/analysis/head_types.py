@@ -32,7 +32,7 @@ def head_types(
     Raises:
         InputError: if a measure is missing or a threshold lies outside 0 to 1.
 
-    Example:
+    Examples:
         >>> head_types(score_heads(model)).sel(layer=1, head=4).item()
         'induction'
     """

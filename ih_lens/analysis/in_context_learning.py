@@ -28,7 +28,7 @@ def in_context_learning_score(
     Raises:
         InputError: if the losses do not hold these indices, or `early` is not before `late`.
 
-    Example:
+    Examples:
         >>> score = in_context_learning_score(losses, late=47, early=5)
         >>> float(score), float(score.stderr)
         (-1.88, 0.05)
@@ -73,7 +73,7 @@ def in_context_learning_difference(
         FingerprintError: if the losses were measured on different examples.
         InputError: as for `in_context_learning_score`, and if both are stacked over different snapshots.
 
-    Example:
+    Examples:
         >>> float(in_context_learning_difference(plain, smeared, late=47, early=5))
         1.31
     """
@@ -108,7 +108,7 @@ def attribution_to_in_context_learning(
         FingerprintError: if the losses were measured on different examples.
         InputError: as for `in_context_learning_difference`.
 
-    Example:
+    Examples:
         >>> attribution_to_in_context_learning(ablated, losses, late=47, early=5).dims
         ('layer', 'head')
 

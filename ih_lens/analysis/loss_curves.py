@@ -17,7 +17,7 @@ def loss_curve(losses: TokenLosses) -> xr.DataArray:
         The mean in nats over the leading dimensions, with the coordinate `stderr`, its standard error over
         examples (NaN for a single one).
 
-    Example:
+    Examples:
         >>> loss_curve(losses).dims
         ('snapshot',)
 
@@ -43,7 +43,7 @@ def loss_by_context_index(losses: TokenLosses) -> xr.DataArray:
         `losses.by_context_index` with provenance; the coordinate `context_index` labels the predicted token,
         zero-based in what the model sees.
 
-    Example:
+    Examples:
         >>> float(loss_by_context_index(losses).sel(context_index=50))
         4.2
 
@@ -69,7 +69,7 @@ def loss_derivative(losses: TokenLosses | xr.DataArray) -> xr.DataArray:
     Raises:
         InputError: if there are fewer than two context indices, or they do not ascend.
 
-    Example:
+    Examples:
         >>> loss_derivative(losses).dims
         ('snapshot', 'context_index')
 

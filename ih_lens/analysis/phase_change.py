@@ -82,7 +82,7 @@ def phase_change(
     Raises:
         InputError: if lengths differ, scores are not finite, steps do not ascend, or a parameter is out of range.
 
-    Example:
+    Examples:
         >>> change = phase_change(score.step, score)
         >>> change.found, change.start, change.end
         (True, 350, 500)

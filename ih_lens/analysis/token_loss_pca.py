@@ -72,7 +72,7 @@ def token_loss_pca(models: Sequence[TokenLosses | Sequence[TokenLosses]], *, n_c
         FingerprintError: if the losses were measured on different examples.
         InputError: if there are fewer than three snapshots in all, or than components, or a loss is not finite.
 
-    Example:
+    Examples:
         >>> pca = token_loss_pca([losses_1L, losses_2L])
         >>> pca.projections[1].dims, pca.explained_variance_ratio.shape
         (('snapshot', 'component'), (2,))

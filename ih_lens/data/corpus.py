@@ -72,7 +72,7 @@ class TensorCorpus:
     Raises:
         InputError: if the tokens are no ids inside the vocabulary, or nothing is left to train on.
 
-    Example:
+    Examples:
         >>> corpus = TensorCorpus(torch.arange(12).reshape(4, 3), n_held_out=1)
         >>> corpus.n_examples, corpus.n_pos, corpus.d_vocab
         (3, 3, 12)

@@ -37,7 +37,7 @@ class EvalSet:
         Raises:
             InputError: if `tokens` is no integer matrix of non-negative ids.
 
-        Example:
+        Examples:
             >>> evals = EvalSet.from_tokens(torch.tensor([[5, 6, 7], [1, 2, 3]]))
             >>> evals.n_examples, evals.n_pos
             (2, 3)

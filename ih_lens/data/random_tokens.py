@@ -48,7 +48,7 @@ def repeated_random_tokens(
     Raises:
         InputError: if an example does not fit the context, or the vocabulary is smaller than `length`.
 
-    Example:
+    Examples:
         >>> repeated_random_tokens(model, length=25, repeats=4).shape  # a start token and 4 x 25 tokens
         torch.Size([10, 101])
     """

@@ -35,7 +35,7 @@ class RestartCycle:
     Raises:
         InputError: if the numbers do not fit together.
 
-    Example:
+    Examples:
         >>> RestartCycle().examples(0, 32, data_seed=0).shape
         torch.Size([32, 48])
     """

@@ -57,7 +57,7 @@ def python_standard_library() -> FileSource:
 
     Sorted by path; installed packages and the library's own tests, which not every installation has, are left out.
 
-    Example:
+    Examples:
         >>> python_standard_library().describe()["n_bytes"] > 5_000_000
         True
     """
@@ -90,7 +90,7 @@ def text_source(
     Raises:
         InputError: if there is no such source.
 
-    Example:
+    Examples:
         >>> text_source("books/").describe()["n_files"]
         4
     """

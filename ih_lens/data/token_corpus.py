@@ -41,7 +41,7 @@ class TokenCorpus:
         InputError: if the file is too short for one example to train on.
         DamagedFileError: if the file is damaged.
 
-    Example:
+    Examples:
         >>> corpus = TokenCorpus("tokens/python", 512)
         >>> corpus.examples(0, 8, data_seed=0).shape
         torch.Size([8, 512])

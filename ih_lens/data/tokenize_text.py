@@ -70,7 +70,7 @@ def tokenize_text(
         InputError: if the source cannot be read, or `out` holds something else.
         DamagedFileError: if `out` or a packed source is damaged.
 
-    Example:
+    Examples:
         >>> tokenize_text("python-stdlib", "tokens/python", vocab_size=1024).d_vocab
         1024
     """

@@ -67,7 +67,7 @@ def ablate_heads(
         InputError: for heads, indices or tokens that do not exist, NaN weights, or "resample" of a single example.
         CapabilityError: if patterns are to be preserved in a model that discards changes of its patterns.
 
-    Example:
+    Examples:
         >>> knocked_out = ablate_heads(model, evals, heads=[["L1H0", "L1H3"]], context_indices=(50, 500))
         >>> in_context_learning_score(knocked_out) - in_context_learning_score(token_losses(model, evals))
     """

@@ -50,7 +50,7 @@ def logit_attribution(
         CapabilityError: if the heads' outputs do not reach the logits linearly, or the output vocabulary is another.
         InputError: if the weights, tokens or layers cannot be used.
 
-    Example:
+    Examples:
         >>> attribution = logit_attribution(model, tokens)
         >>> strongest_source = attribution[0, 1, 4].argmax(dim=-1)  # per destination, head L1H4 on example 0
     """
@@ -114,7 +114,7 @@ def logit_terms(model: ModelLike, tokens: Tensor, *, batch_size: int | None = No
         CapabilityError: if the heads' outputs do not reach the logits linearly, or the output vocabulary is another.
         InputError: if the weights or tokens cannot be used.
 
-    Example:
+    Examples:
         >>> terms = logit_terms(model, tokens)
         >>> terms.heads.mean(dim=(0, 3))  # the mean effect of each head
     """

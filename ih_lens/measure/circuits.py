@@ -30,7 +30,7 @@ def ov_copying_eigenvalue_score(model: ModelLike) -> Float[Tensor, "layer head"]
         CapabilityError: if norms stand between the heads and the residual stream.
         InputError: if the weights hold NaN or infinity.
 
-    Example:
+    Examples:
         >>> ov_copying_eigenvalue_score(model).shape == (model.cfg.n_layers, model.cfg.n_heads)
         True
     """
@@ -73,7 +73,7 @@ def qk_eigenvalue_trace(
         CapabilityError: if norms stand between the heads and the residual stream.
         InputError: if the scores have another shape, or the weights hold NaN or infinity.
 
-    Example:
+    Examples:
         >>> trace = qk_eigenvalue_trace(model, previous_token_score(model, tokens))
         >>> trace[0].isnan().all()
         tensor(True)

@@ -24,7 +24,7 @@ def provenance(model: ModelLike, **parameters: Any) -> dict[str, Any]:
         the matrices that read from it), `positions`, `smeared_keys`, `index_base` (always 0), the version of each
         library, and the parameters.
 
-    Example:
+    Examples:
         >>> provenance(model, seed=0)["folded"]
         False
     """

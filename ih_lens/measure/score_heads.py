@@ -68,7 +68,7 @@ def score_heads(
         CapabilityError: if the model does not predict each token from those before it.
         InputError: if arguments or weights cannot be used, or the vocabulary is too small for the random tokens.
 
-    Example:
+    Examples:
         >>> scores = score_heads(model, seed=0)
         >>> scores.top("prefix_matching", 3)
     """

@@ -46,7 +46,7 @@ def token_losses(
     Raises:
         InputError: if tokens lie outside the model's vocabulary or context, an index has no loss, or weights are NaN.
 
-    Example:
+    Examples:
         >>> losses = token_losses(model, EvalSet.from_tokens(tokens, seed=0))
         >>> losses.by_context_index.sel(context_index=500).item()
         3.1

@@ -22,7 +22,7 @@ def require_causal(model: ModelLike) -> None:
     Raises:
         CapabilityError: for encoders, encoder-decoders and models that see later tokens.
 
-    Example:
+    Examples:
         >>> require_causal(load_model("gpt2"))
     """
     kind = next((classify_architecture(name) for name in _architectures(model)), "causal_lm")
@@ -62,7 +62,7 @@ def require_direct_path(model: ModelLike, what: str) -> None:
     Raises:
         CapabilityError: for models with norms after attention, clipped values or soft-capped logits.
 
-    Example:
+    Examples:
         >>> require_direct_path(load_model("gpt2"), "logit attribution")
     """
     require_no_post_norms(model, what)
@@ -88,7 +88,7 @@ def require_frozen_patterns(model: ModelLike) -> None:
     Raises:
         CapabilityError: if a layer shows no complete pattern or does not follow the edit.
 
-    Example:
+    Examples:
         >>> require_frozen_patterns(load_model("gpt2"))
     """
     require_causal(model)

@@ -46,7 +46,7 @@ def attention_only(
     Raises:
         InputError: if the sizes do not fit together or a field does not exist.
 
-    Example:
+    Examples:
         >>> attention_only(n_layers=2).d_head
         32
     """
@@ -84,7 +84,7 @@ def with_mlps(
     Raises:
         InputError: if the sizes do not fit together or a field does not exist.
 
-    Example:
+    Examples:
         >>> with_mlps(n_layers=1, d_model=64, n_heads=4).d_mlp
         256
     """

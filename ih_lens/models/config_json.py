@@ -16,7 +16,7 @@ _LEFT_OUT = {"device", "n_devices", "seed", "n_params"}
 def config_to_json(cfg: HookedTransformerConfig) -> dict[str, Any]:
     """Every field that describes the model, as numbers, texts and lists.
 
-    Example:
+    Examples:
         >>> config_to_json(attention_only(n_layers=2))["n_layers"]
         2
     """

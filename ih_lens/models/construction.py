@@ -51,7 +51,7 @@ def build_model(
     Returns:
         The model on `cfg.device`, in training mode as PyTorch's modules start.
 
-    Example:
+    Examples:
         >>> build_model(attention_only(n_layers=2), smeared_keys=True, seed=0).blocks[0].attn.alpha.shape
         torch.Size([8])
     """
@@ -72,7 +72,7 @@ def build_model(
 def sinusoids(n_pos: int, width: int) -> Float[Tensor, "pos d_model"]:
     """Sines and cosines of positions with a mean square of 1, wavelengths from 2π to 10000 * 2π (Vaswani et al. 2017).
 
-    Example:
+    Examples:
         >>> sinusoids(512, 64).square().mean()
         tensor(1.0000)
     """

@@ -56,7 +56,7 @@ def effective_weights(model: ModelLike) -> EffectiveWeights:
     Raises:
         CapabilityError: if norms stand between the heads and the residual stream.
 
-    Example:
+    Examples:
         >>> effective_weights(load_model("gpt2")).W_Q.shape
         torch.Size([12, 12, 768, 64])
     """

@@ -59,7 +59,7 @@ def fused_logits(model: HookedTransformer, tokens: Int[Tensor, "batch pos"]) -> 
     Raises:
         CapabilityError: for an architecture that has more than this.
 
-    Example:
+    Examples:
         >>> model = build_model(attention_only(n_layers=2))
         >>> torch.allclose(fused_logits(model, tokens), model(tokens), atol=1e-4)
         True

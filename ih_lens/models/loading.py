@@ -78,7 +78,7 @@ def load_model(
         InputError: if nothing is found under the reference, or a setting does not apply to it.
         CapabilityError: if `process` is asked for a model that it would change.
 
-    Example:
+    Examples:
         >>> model = load_model("pythia-70m", checkpoint=512)
     """
     settings = _Settings(device, dtype, revision, checkpoint, process)

@@ -113,7 +113,7 @@ def open_run(path: str | Path) -> Run:
     Raises:
         DamagedFileError: if the folder is no run, or was written in another version of the format.
 
-    Example:
+    Examples:
         >>> run = open_run("runs/2L")
         >>> [snapshot.step for snapshot in run.snapshots]
         [0, 50, 100]

@@ -98,7 +98,7 @@ def small_attention_only(scale: Scale = "paper") -> list[ModelSpec]:
     Raises:
         InputError: for an unknown scale.
 
-    Example:
+    Examples:
         >>> [spec.name for spec in small_attention_only("laptop")][:2]
         ['attention_only_1L', 'attention_only_2L']
     """
@@ -109,7 +109,7 @@ def small_attention_only(scale: Scale = "paper") -> list[ModelSpec]:
 def small_with_mlps(scale: Scale = "paper") -> list[ModelSpec]:
     """The small models with MLPs, one to six layers; arguments and return as `small_attention_only`.
 
-    Example:
+    Examples:
         >>> small_with_mlps("tiny")[5].cfg.n_layers
         6
     """
@@ -124,7 +124,7 @@ def smeared_key_models(scale: Scale = "paper") -> list[ModelSpec]:
     says "otherwise proportioned and trained exactly the same as the small models" without naming which. Arguments
     as `small_attention_only`.
 
-    Example:
+    Examples:
         >>> [spec.name for spec in smeared_key_models("tiny")]
         ['control_1L', 'smeared_keys_1L', 'control_2L', 'smeared_keys_2L']
     """
@@ -151,7 +151,7 @@ def full_scale(scale: Scale = "paper", *, window_size: int | None = None) -> lis
     Raises:
         InputError: for an unknown scale.
 
-    Example:
+    Examples:
         >>> [spec.cfg.d_model for spec in full_scale("paper")]
         [512, 768, 1280, 2048, 3072, 5120]
     """

@@ -35,7 +35,7 @@ def smear_keys(
     Returns:
         The smeared keys; the first one is unchanged.
 
-    Example:
+    Examples:
         >>> smear_keys(torch.tensor([1.0, 3.0]).view(1, 2, 1, 1), torch.zeros(1)).flatten()
         tensor([1., 2.])
     """
@@ -134,7 +134,7 @@ def add_smeared_keys(model: HookedTransformer) -> None:
 def has_smeared_keys(model: Any) -> bool:
     """Whether the model's attention layers smear their keys.
 
-    Example:
+    Examples:
         >>> has_smeared_keys(build_model(attention_only(1), smeared_keys=True))
         True
     """

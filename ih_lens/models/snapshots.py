@@ -44,7 +44,7 @@ class Snapshot:
     Raises:
         DamagedFileError: if the folder is no snapshot, is incomplete, or has another version of the format.
 
-    Example:
+    Examples:
         >>> model = Snapshot("runs/2L/snapshots/step_00000050").load()
     """
 
@@ -89,7 +89,7 @@ class Snapshot:
         Raises:
             DamagedFileError: if the weights are truncated, altered or do not belong to the configuration.
 
-        Example:
+        Examples:
             >>> run.snapshots[-1].load()(tokens).shape
             torch.Size([10, 101, 4096])
         """

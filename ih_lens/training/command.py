@@ -53,7 +53,7 @@ def schedule(words: str) -> SnapshotSchedule:
     Raises:
         InputError: for anything else.
 
-    Example:
+    Examples:
         >>> schedule("powers:5:7").steps(300)
         [0, 32, 64, 128, 300]
     """

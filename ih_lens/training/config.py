@@ -47,7 +47,7 @@ class TrainConfig:
     Raises:
         InputError: for values that make no sense, naming the field.
 
-    Example:
+    Examples:
         >>> TrainConfig(n_steps=1000, batch_size=32, lr=1e-3, snapshots=every(25))
     """
 
@@ -104,7 +104,7 @@ class TrainConfig:
     def learning_rate(self, step: int) -> float:
         """The learning rate of the update number `step`, counted from 0.
 
-        Example:
+        Examples:
             >>> TrainConfig(n_steps=10, batch_size=1, lr=1.0, warmup_steps=4).learning_rate(1)
             0.5
         """

@@ -21,7 +21,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 def is_decayed(name: str) -> bool:
     """Whether a parameter is a matrix that products use: `W_Q` and its like, but not the positions.
 
-    Example:
+    Examples:
         >>> is_decayed("blocks.0.attn.W_Q"), is_decayed("blocks.0.attn.b_Q"), is_decayed("pos_embed.W_pos")
         (True, False, False)
     """

@@ -31,7 +31,7 @@ class SnapshotSchedule:
     def steps(self, n_steps: int) -> list[int]:
         """The steps for a training of `n_steps`, ascending; 0 and the last one are always among them.
 
-        Example:
+        Examples:
             >>> every(40).steps(100)
             [0, 40, 80, 100]
         """
@@ -61,7 +61,7 @@ class SnapshotSchedule:
 def every(n: int) -> SnapshotSchedule:
     """A snapshot every `n` steps.
 
-    Example:
+    Examples:
         >>> every(50).steps(120)
         [0, 50, 100, 120]
     """
@@ -71,7 +71,7 @@ def every(n: int) -> SnapshotSchedule:
 def powers_of_two(first: int, last: int) -> SnapshotSchedule:
     """Snapshots at 2**first, 2**(first + 1), ..., 2**last steps, as the paper's full-scale models have them.
 
-    Example:
+    Examples:
         >>> powers_of_two(5, 8).steps(300)
         [0, 32, 64, 128, 256, 300]
     """
@@ -86,7 +86,7 @@ def at_steps(steps: Sequence[int]) -> SnapshotSchedule:
     Raises:
         InputError: if a step is negative or the list is empty.
 
-    Example:
+    Examples:
         >>> at_steps([10, 500]).steps(1000)
         [0, 10, 500, 1000]
     """

@@ -51,7 +51,7 @@ def train_series(
     Raises:
         InputError: if two models share a name, or one has no configuration.
 
-    Example:
+    Examples:
         >>> config = TrainConfig(n_steps=1000, batch_size=32, lr=1e-3)
         >>> train_series(smeared_key_models("tiny"), RestartCycle(), config, out="runs", workers=2)
     """

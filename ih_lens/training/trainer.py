@@ -51,7 +51,7 @@ def train(
         RunError: if `out` holds something else, is being trained into, or the loss became NaN or infinite.
         DamagedFileError: if files of the run to be continued were damaged.
 
-    Example:
+    Examples:
         >>> config = TrainConfig(n_steps=1000, batch_size=32, lr=1e-3, snapshots=every(25))
         >>> cfg = attention_only(n_layers=2, d_model=64, n_heads=4, d_vocab=32, n_ctx=48)
         >>> run = train(cfg, RestartCycle(), config, out="runs/2L")

@@ -22,7 +22,7 @@ def plot_heads_by_depth(
     Raises:
         InputError: if a result is not stacked over snapshots.
 
-    Example:
+    Examples:
         >>> plot_heads_by_depth({"2L": scores["copying"]}, title="Copying", y_title="score (-1 to 1)")
     """
     panels = {
@@ -78,7 +78,7 @@ def plot_heads_by_type(
     Raises:
         InputError: if a type is unknown, or types and measure disagree about the number of heads.
 
-    Example:
+    Examples:
         >>> plot_heads_by_type({"2L": drops}, {"2L": head_types(scores)}, title="Ablation", y_title="change (nats)")
     """
     panels = {

@@ -37,7 +37,7 @@ def plot_loss_by_context_index(
     Returns:
         A row of panels with one colour scale, from the lowest to the highest loss of all models.
 
-    Example:
+    Examples:
         >>> plot_loss_by_context_index({"2L": loss_by_context_index(losses)})
     """
     colours: dict[str, Any] = {"colorscale": style.LOSS_SCALE, "colorbar": style.colour_bar("loss (nats)")}
@@ -61,7 +61,7 @@ def plot_loss_derivative(
     Returns:
         A row of panels with one colour scale.
 
-    Example:
+    Examples:
         >>> plot_loss_derivative({"2L": loss_derivative(losses)})
     """
     end = _scale_end(derivatives)

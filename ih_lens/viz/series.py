@@ -32,7 +32,7 @@ def plot_loss(losses: Results, *, phase_changes: Bands | None = None, log_tokens
     Returns:
         A row of panels that share their axes, with two standard errors to both sides where they are known.
 
-    Example:
+    Examples:
         >>> plot_loss({"2L": loss_curve(losses)}, phase_changes={"2L": (2.5e6, 4e6)})
     """
     shared = RowLayout("Loss over training", "tokens elapsed", "loss (nats)", over_training(log_tokens))
@@ -52,7 +52,7 @@ def plot_in_context_learning(
     Returns:
         A row of panels that share their axes, with two standard errors to both sides where they are known.
 
-    Example:
+    Examples:
         >>> plot_in_context_learning({"2L": in_context_learning_score(losses)})
     """
     shared = RowLayout("In-context learning score", "tokens elapsed", "score (nats)", over_training(log_tokens))

@@ -34,7 +34,7 @@ def plot_token_loss_pca(
     Raises:
         InputError: if a projection has fewer than two components.
 
-    Example:
+    Examples:
         >>> pca = token_loss_pca([losses_1, losses_2])
         >>> plot_token_loss_pca(dict(zip(["1L", "2L"], pca.projections)))
     """

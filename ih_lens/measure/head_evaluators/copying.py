@@ -52,7 +52,7 @@ def copying_score(
         CapabilityError: if the heads' outputs do not reach the logits linearly.
         InputError: if the weights or tokens cannot be used.
 
-    Example:
+    Examples:
         >>> copying_score(model, random_tokens(model)).shape == (model.cfg.n_layers, model.cfg.n_heads)
         True
     """

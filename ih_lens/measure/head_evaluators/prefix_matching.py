@@ -54,7 +54,7 @@ def prefix_matching_score(
     Raises:
         InputError: if no query has a target, or the weights or tokens cannot be used.
 
-    Example:
+    Examples:
         >>> scores = prefix_matching_score(model, repeated_random_tokens(model))
         >>> scores.shape == (model.cfg.n_layers, model.cfg.n_heads)
         True
@@ -79,7 +79,7 @@ def prefix_matching_offset_scan(
     Arguments and errors are those of `prefix_matching_score`. Offset 0 is its score, -1 attends to the earlier
     occurrences themselves, 1 to the second token after them. An offset for which no query has a target is NaN.
 
-    Example:
+    Examples:
         >>> scan = prefix_matching_offset_scan(model, tokens)
         >>> best_offset = scan.argmax(dim=0) - 2  # per head
     """

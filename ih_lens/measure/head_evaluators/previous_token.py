@@ -29,7 +29,7 @@ def previous_token_score(
     Raises:
         InputError: if the examples have fewer than two tokens, or the weights or tokens cannot be used.
 
-    Example:
+    Examples:
         >>> previous_token_score(model, text_tokens).shape == (model.cfg.n_layers, model.cfg.n_heads)
         True
     """

@@ -1,0 +1,145 @@
+"""Wrong calls and the errors that they give: `python -m tests.wrong_calls` writes them to docs/wrong-calls.md.
+
+Run in a process of its own, because the tests' run-time type checks would answer before the library does.
+"""
+
+import contextlib
+import io
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+LIBRARY = [
+    "ih.prefix_matching_score(model, torch.tensor([1, 2, 3]))",
+    "ih.prefix_matching_score(model, [[1, 2, 3]])",
+    "ih.prefix_matching_score(model, torch.rand(2, 8))",
+    "ih.prefix_matching_score(model, torch.arange(16).reshape(2, 8))",
+    "ih.prefix_matching_score(model, torch.full((1, 8), 99))",
+    "ih.prefix_matching_score(model, torch.zeros(1, 99, dtype=torch.int64))",
+    "ih.prefix_matching_score(model, torch.tensor([[1, 2, 1, 2]]), has_bos=True)",
+    "ih.copying_score(broken, torch.arange(8)[None])",
+    "ih.repeated_random_tokens(model, length=25, repeats=4)",
+    "ih.random_tokens(model, length=40)",
+    "ih.score_heads(model, evaluators=['induction'])",
+    "ih.score_heads(model).top('copyng', 3)",
+    "ih.token_losses(model, torch.zeros(2, 8, dtype=torch.int64))",
+    "ih.token_losses(model, evals, keep='everything')",
+    "ih.token_losses(model, evals, at_indices=(50, 500))",
+    "ih.ablate_heads(model, evals, kind='partial')",
+    "ih.ablate_heads(model, evals, heads='L0H0')",
+    "ih.ablate_heads(model, evals, heads=['L9H0'])",
+    "ih.ablate_heads(model, evals, heads=[['L0H0', 'L0H0']])",
+    "ih.ablate_heads(model, evals, replace='noise')",
+    "ih.ablate_heads(model, evals, context_indices=(0, 5))",
+    "ih.EvalSet.from_tokens(torch.zeros(3, 1, dtype=torch.int64))",
+    "ih.in_context_learning_score(ih.token_losses(model, evals))",
+    "ih.in_context_learning_score(ih.token_losses(model, evals), late=3, early=3.5)",
+    "ih.phase_change([0, 50, 25], [0.0, -1.0, -2.0])",
+    "ih.phase_change([0, 50], [0.0, -1.0, -2.0])",
+    "ih.before_and_after_vector(ih.token_losses(model, evals), ih.token_losses(model, other_evals))",
+    "ih.token_loss_pca([])",
+    "ih.attention_only(n_layers=2, d_model=100, n_heads=8)",
+    "ih.attention_only(n_layers=2, n_head=8)",
+    "ih.attention_only(n_layers=0)",
+    "ih.with_mlps(n_layers=1, positions='learned')",
+    "ih.small_attention_only(scale='huge')",
+    "ih.load_model('no/such-model')",
+    "ih.open_run(folder)",
+    "ih.Snapshot(folder)",
+    "ih.TrainConfig(n_steps=0, batch_size=1, lr=1e-3)",
+    "ih.TrainConfig(n_steps=5, batch_size=1, lr=-1.0)",
+    "ih.every(0)",
+    "ih.train(model.cfg, torch.zeros(4, 8, dtype=torch.int64), ih.TrainConfig(n_steps=5, batch_size=2, lr=1e-3), "
+    "out=folder / 'run')",
+    "ih.train(model.cfg, 'books.txt', ih.TrainConfig(n_steps=5, batch_size=2, lr=1e-3), out=folder / 'run')",
+    "ih.tokenize_text(folder / 'missing.txt', folder / 'tokens', vocab_size=300)",
+    "ih.TokenCorpus(folder, 512)",
+    "ih.ModelAnalysisTable.from_runs([])",
+]
+
+COMMAND_LINE = [
+    "train restart-cycle",
+    "train nothing-here --out FOLDER/runs",
+    "train restart-cycle --out FOLDER/runs --series large",
+    "train restart-cycle --out FOLDER/runs --series smeared_keys --models plain_1L",
+    "train restart-cycle --out FOLDER/runs --layers two",
+    "train restart-cycle --out FOLDER/runs --snapshots often",
+    "train restart-cycle --out FOLDER/runs --train-tokens 5",
+    "train restart-cycle --out FOLDER/runs --lr fast",
+    "tokens FOLDER/missing.txt --out FOLDER/tokens --vocab-size 300",
+    "tokens FOLDER/text.txt --out FOLDER/tokens",
+    "tokens FOLDER/text.txt --out FOLDER/tokens --vocab-size 10",
+    "table FOLDER",
+    "table FOLDER/missing",
+    "table",
+    "demo --seeds 0,0 --out FOLDER/demo",
+    "demo --workers 0 --out FOLDER/demo",
+    "measure",
+]
+
+_SETUP = """
+import torch, ih_lens as ih
+cfg = ih.attention_only(2, d_model=16, n_heads=4, d_vocab=32, n_ctx=16)
+model, broken = ih.build_model(cfg), ih.build_model(cfg)
+broken.blocks[1].attn.W_V.data[0, 0, 0] = float("nan")
+evals, other_evals = (ih.EvalSet.from_tokens(torch.arange(64).reshape(4, 16) % 32, seed=seed) for seed in (0, 1))
+"""
+
+
+def _library_error(call: str, names: dict[str, Any]) -> tuple[str, str]:
+    try:
+        exec(call, names)
+    except Exception as error:
+        return type(error).__name__, str(error)
+    return "no error", ""
+
+
+def _command_error(call: str, folder: Path) -> tuple[str, str]:
+    from ih_lens import cli
+
+    sys.argv = ["ih-lens", *call.replace("FOLDER", str(folder)).split()]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            cli.main()
+    except SystemExit as stop:
+        return f"exit {stop.code or 0}", said.getvalue()
+    return "exit 0", said.getvalue()
+
+
+def answers() -> dict[str, tuple[str, str]]:
+    """Every wrong call with the kind of its error and the message, folders written as FOLDER."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "text.txt").write_text("some words of text\n" * 50)
+        names: dict[str, Any] = {"folder": folder}
+        exec(_SETUP, names)
+        given = {call: _library_error(call, names) for call in LIBRARY}
+        given |= {f"ih-lens {call}": _command_error(call, folder) for call in COMMAND_LINE}
+        return {call: (kind, text.replace(str(folder), "FOLDER").strip()) for call, (kind, text) in given.items()}
+
+
+def page(given: dict[str, tuple[str, str]]) -> str:
+    """The documentation's page of them."""
+    rows = [
+        f"| `{call}` | {kind} | {text.replace('|', '&#124;').replace('<', '&lt;')} |".replace("\n", " ")
+        for call, (kind, text) in given.items()
+    ]
+    head = [
+        "# Wrong calls",
+        "",
+        "What the library and the command line answer; `tests/test_wrong_calls.py` holds it.",
+        "",
+    ]
+    return "\n".join([*head, "| call | error | message |", "|---|---|---|", *rows, ""])
+
+
+if __name__ == "__main__":
+    as_json = sys.argv[1:2] == ["json"]
+    found = answers()
+    if as_json:
+        print(json.dumps(found))
+    else:
+        Path("docs/wrong-calls.md").write_text(page(found), encoding="utf8")

@@ -81,20 +81,14 @@ def evaluation_set(columns: Mapping[str, Column], evals: EvalSet | None, setting
     """The examples given, or the runs' own held-out tokens, which must be the same in all runs.
 
     Raises:
-        InputError: if a run has none.
+        InputError: if a run has none, or too few.
         FingerprintError: if they differ.
     """
     if evals is not None:
+        if settings.n_examples is not None:
+            raise InputError("n_examples is for the runs' own held-out tokens; cut the tokens of evals= instead")
         return evals
-    found: dict[str, EvalSet] = {}
-    for column in columns.values():
-        tokens = column.run.held_out
-        if tokens is None or not len(tokens):
-            raise InputError(
-                f"{column.name} has no held-out examples to measure on; pass evals=EvalSet.from_tokens(tokens), "
-                "or train with n_held_out="
-            )
-        found[column.name] = EvalSet.from_tokens(tokens[: settings.n_examples], seed=settings.seed)
+    found = {name: _held_out(column, settings) for name, column in columns.items()}
     first = next(iter(found))
     for name, examples in found.items():
         if examples.fingerprint != found[first].fingerprint:
@@ -103,6 +97,18 @@ def evaluation_set(columns: Mapping[str, Column], evals: EvalSet | None, setting
                 "pass evals= with one EvalSet for all, or make two tables"
             )
     return found[first]
+
+
+def _held_out(column: Column, settings: TableSettings) -> EvalSet:
+    """The first held-out examples of a run."""
+    tokens = column.run.held_out
+    n_held_out = 0 if tokens is None else len(tokens)
+    if tokens is None or n_held_out < (settings.n_examples or 1):
+        raise InputError(
+            f"{column.name} has {n_held_out} held-out examples, {settings.n_examples or 'at least 1'} are asked for; "
+            "pass evals=EvalSet.from_tokens(tokens), lower n_examples, or train with n_held_out="
+        )
+    return EvalSet.from_tokens(tokens[: settings.n_examples], seed=settings.seed)
 
 
 def _column(name: str, run: Run, store: str | Path | None) -> Column:

@@ -186,9 +186,13 @@ def test_runs_with_different_held_out_tokens_need_evals(runs: list[ih.Run], tmp_
     none = ih.train(
         cfg, ih.RestartCycle(length=24), replace(config, n_held_out=0), out=tmp_path / "none", progress=False
     )
-    with pytest.raises(InputError, match=r"none has no held-out examples.*pass evals="):
+    with pytest.raises(InputError, match=r"none has 0 held-out examples, at least 1 .*pass evals="):
         ModelAnalysisTable.from_runs([none])
+    with pytest.raises(InputError, match="other has 4 held-out examples, 5 are asked for"):
+        ModelAnalysisTable.from_runs([other], settings=TableSettings(n_examples=5))
     evals = ih.EvalSet.from_tokens(other.held_out)
+    with pytest.raises(InputError, match="cut the tokens of evals= instead"):
+        ModelAnalysisTable.from_runs([other], evals=evals, settings=TableSettings(n_examples=4))
     table = ModelAnalysisTable.from_runs([none, other], evals=evals, store=tmp_path / "s", progress=False)
     assert table.record["examples"]["fingerprint"] == evals.fingerprint
 

@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 import ih_lens as ih
+from ih_lens.analysis.phase_change import PhaseChange
 from ih_lens.errors import DamagedFileError, InputError
 from ih_lens.report.joint_ablation import groups_to_ablate, induction_heads
 from ih_lens.report.model_data import reasons_of
@@ -55,14 +56,30 @@ def test_attributions_are_those_of_the_analyses(
     ablated = ih.ablate_heads(runs[1].snapshots[5].load(), evals)
     expected = ih.attribution_to_in_context_learning(ablated, unablated, late=LATE, early=EARLY)
     np.testing.assert_allclose(table["ablation_in_context_learning"]["2L"][5], expected, atol=1e-6)
-    change = table.phase_changes["2L"]
-    if change.start_index is None or change.end_index is None:
-        assert "ablation_before_and_after" in reasons_of(table.dataset("2L"))
-    else:
-        ends = [losses_at(runs, evals, index) for index in (change.start_index, change.end_index)]
-        vector = ih.before_and_after_vector(*ends)
-        projected = ih.attribution_to_before_and_after(ablated, unablated, vector)
-        np.testing.assert_allclose(table["ablation_before_and_after"]["2L"][5], projected, atol=1e-6)
+
+
+def test_the_before_and_after_vector_lies_between_the_ends_of_the_phase_change(
+    runs: list[ih.Run], evals: ih.EvalSet, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten steps bring no phase change, so one is declared."""
+    change = PhaseChange(True, 384, 1152, 0.8, 1, 3, "declared")
+    monkeypatch.setattr("ih_lens.report.measured.phase_change", lambda steps, scores: change)
+    table = ModelAnalysisTable.from_runs(runs[1:2], settings=SETTINGS, store=store, progress=False)
+    assert table.phase_changes == {"2L": change}
+    vector = ih.before_and_after_vector(losses_at(runs, evals, 1), losses_at(runs, evals, 3))
+    ablated = ih.ablate_heads(runs[1].snapshots[5].load(), evals)
+    expected = ih.attribution_to_before_and_after(ablated, losses_at(runs, evals, 5), vector)
+    np.testing.assert_allclose(table["ablation_before_and_after"]["2L"][5], expected, atol=1e-6)
+    assert table["ablation_before_and_after"]["2L"].dims == ("snapshot", "layer", "head")
+    bands = [shape for shape in table.figure("loss").layout.shapes if (shape.x0, shape.x1) == (384, 1152)]
+    assert len(bands) == 1
+
+
+def test_without_a_phase_change_there_is_no_such_vector(table: ModelAnalysisTable) -> None:
+    missing = [name for name, change in table.phase_changes.items() if not change.found]
+    assert missing
+    for name in missing:
+        assert reasons_of(table.dataset(name))["ablation_before_and_after"].startswith("because no phase change")
 
 
 def test_the_pca_is_one_fit_over_all_models(table: ModelAnalysisTable, runs: list[ih.Run], evals: ih.EvalSet) -> None:

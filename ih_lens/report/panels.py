@@ -19,7 +19,7 @@ def row_figure(row: Row, models: Mapping[str, xr.Dataset]) -> go.Figure:
         values={name: values_of(dataset, row.name) for name, dataset in models.items()},
         head_types={name: dataset["head_type"] for name, dataset in models.items()},
         phase_changes={
-            name: None if change.start is None or change.end is None else (change.start, change.end)
+            name: None if change.start is None or change.end is None else (float(change.start), float(change.end))
             for name, change in changes.items()
         },
         log_tokens=any(description_of(dataset)["exponential"] for dataset in models.values()),

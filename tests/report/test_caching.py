@@ -140,7 +140,7 @@ def test_damaged_entries_are_measured_again_and_noted(
         ({"batch_size": 5}, set()),
         ({"ablate": False}, set()),
     ],
-    ids=str,
+    ids=lambda names: "+".join(sorted(names)) or "nothing",
 )
 def test_changed_settings_cost_what_depends_on_them(
     runs: list[ih.Run],

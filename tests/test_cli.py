@@ -19,9 +19,7 @@ def _call(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def _help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> str:
     monkeypatch.setattr(sys, "argv", ["ih-lens", *words, "--help"])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert not stop.value.code
+    cli.main()
     return capsys.readouterr().out
 
 
@@ -53,8 +51,7 @@ def test_from_text_to_the_table(tmp_path: Path) -> None:
 
 def test_series_are_listed(monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["ih-lens", "series"])
-    with pytest.raises(SystemExit):
-        cli.main()
+    cli.main()
     listed = capsys.readouterr().out
     assert all(name in listed for name in ih.SERIES)
 

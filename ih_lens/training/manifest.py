@@ -17,7 +17,7 @@ from ih_lens.models.tokenizers import TOKENIZER_FILE
 from ih_lens.training.config import TrainConfig
 from ih_lens.training.stepper import forward_for, precision_for
 
-_DEFAULT_HELD_OUT = 1000
+MOST_HELD_OUT = 1000
 
 
 def describe(model: HookedTransformer, corpus: Corpus, config: TrainConfig) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -50,7 +50,7 @@ def _held_out(corpus: Corpus, n: int | None) -> Int[Tensor, "example pos"]:
     """As many as asked for; by default what the corpus sets aside, up to a thousand."""
     if n is None:
         set_aside = corpus.describe().get("n_held_out", 0)
-        n = _DEFAULT_HELD_OUT if corpus.n_examples is None else min(_DEFAULT_HELD_OUT, set_aside)
+        n = MOST_HELD_OUT if corpus.n_examples is None else min(MOST_HELD_OUT, set_aside)
     return corpus.held_out(n) if n else torch.empty(0, corpus.n_pos, dtype=torch.int64)
 
 

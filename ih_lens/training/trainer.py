@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from transformer_lens import HookedTransformerConfig
 
-from ih_lens.data.corpus import Corpus, as_corpus
+from ih_lens.data.corpus import Corpus, TensorCorpus, as_corpus
 from ih_lens.errors import InputError
 from ih_lens.models.construction import build_model
 from ih_lens.models.runs import Run, open_run
 from ih_lens.training.batches import Batches
 from ih_lens.training.config import TrainConfig
 from ih_lens.training.loop import Training
-from ih_lens.training.manifest import describe
+from ih_lens.training.manifest import MOST_HELD_OUT, describe
 from ih_lens.training.processes import Processes
 from ih_lens.training.run_folder import RunFolder, locked
 
@@ -36,7 +36,8 @@ def train(
 
     Args:
         cfg: the model's configuration.
-        corpus: token ids [example, pos], or a corpus of `ih_lens.data`; no example is trained on twice.
+        corpus: token ids [example, pos], or a corpus of `ih_lens.data`; no example is trained on twice. Of a tensor,
+            examples that the steps do not need are held out for measuring.
         config: steps, optimizer, schedules, snapshots and seeds.
         out: the run folder. New or empty: training begins. An unfinished run of the same configuration: it is
             continued. A finished one: it is returned as it is.
@@ -57,7 +58,7 @@ def train(
         >>> run = train(cfg, RestartCycle(), config, out="runs/2L")
         >>> run.snapshots[-1].load()
     """
-    data, folder = as_corpus(corpus), Path(out)
+    data, folder = _corpus_of(corpus, config), Path(out)
     _require_fit(cfg, data)
     batches = Batches(data, config)
     device = config.device or str(cfg.device)
@@ -79,6 +80,16 @@ def train(
         if not finished:
             Training(model, config, batches, processes, opened).run(progress=progress)
     return open_run(folder)
+
+
+def _corpus_of(corpus: Tensor | Corpus, config: TrainConfig) -> Corpus:
+    """A corpus as it is; of a tensor, what the steps do not need (at most 1000 examples) is held out by default."""
+    if not isinstance(corpus, Tensor):
+        return as_corpus(corpus)
+    n_held_out = config.n_held_out
+    if n_held_out is None:
+        n_held_out = min(MOST_HELD_OUT, max(0, len(corpus) - config.n_steps * config.batch_size))
+    return TensorCorpus(corpus, n_held_out=n_held_out)
 
 
 def _require_fit(cfg: HookedTransformerConfig, corpus: Corpus) -> None:

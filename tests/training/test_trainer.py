@@ -236,3 +236,15 @@ def test_losses_are_fetched_late_on_a_gpu(finished, monkeypatch, tmp_path):
     """Fetching them in groups, as on a GPU, writes the same log."""
     monkeypatch.setattr(loop, "_steps_in_flight", lambda device: 4)
     assert contents(train_tiny(tmp_path / "run").path) == contents(finished.path)
+
+
+def test_a_tensor_keeps_what_its_training_does_not_need_for_measuring(tmp_path):
+    tokens = torch.randint(0, 12, (50, 16), generator=torch.Generator().manual_seed(0))
+    run = train_tiny(tmp_path / "surplus", corpus=tokens, n_steps=5, batch_size=8, n_held_out=None)
+    assert run.held_out.shape == (10, 16)
+    trained = ih.TensorCorpus(tokens, n_held_out=10).examples(0, 40, data_seed=0)
+    assert len(torch.cat([run.held_out, trained]).unique(dim=0)) == 50
+    chosen = train_tiny(tmp_path / "chosen", corpus=tokens, n_steps=5, batch_size=8, n_held_out=4)
+    assert chosen.held_out.shape == (4, 16)
+    none = train_tiny(tmp_path / "none", corpus=tokens[:40], n_steps=5, batch_size=8, n_held_out=None)
+    assert none.held_out is None

@@ -11,11 +11,13 @@ import pytest
 import ih_lens
 
 PACKAGE = Path(ih_lens.__file__).parent
-BASE = {"types", "errors", "validate"}
+BASE = {"types", "errors", "validate", "atomic", "progress"}
 ALLOWED = {
     "types": {"errors"},
     "errors": set(),
     "validate": {"types", "errors"},
+    "atomic": set(),
+    "progress": set(),
     "results": BASE,
     "models": BASE,
     "data": BASE | {"models"},

@@ -1,10 +1,7 @@
 """A corpus of token ids on disk: one flat binary file that is mapped into memory, and what it is beside it."""
 
 import hashlib
-import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from ih_lens.atomic import new_folder, to_json_bytes
 from ih_lens.errors import DamagedFileError, InputError
+from ih_lens.models.files import read_record, sha256_of
 
 _FORMAT = "ih_lens token file"
 _VERSION = 1
@@ -94,9 +93,9 @@ class TokenFile:
                 f"{self.path / _TOKENS} has {size} bytes where {expected} are expected, or its counts do not fit; "
                 f"it was cut short or altered: {_REMEDY}"
             )
-        if _file_hash(self.path / _TOKENIZER) != tokenizer_sha256:
+        if sha256_of(self.path / _TOKENIZER) != tokenizer_sha256:
             raise DamagedFileError(f"{self.path / _TOKENIZER} is not the tokenizer that made these tokens; {_REMEDY}")
-        if verify and _file_hash(self.path / _TOKENS) != self.fingerprint:
+        if verify and sha256_of(self.path / _TOKENS) != self.fingerprint:
             raise DamagedFileError(f"{self.path / _TOKENS} was altered: its hash is another one; {_REMEDY}")
 
 
@@ -115,42 +114,34 @@ def write_token_file(
         InputError: if there are no ids, or the folder cannot be made.
     """
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.partial-"))
+        with new_folder(out) as folder:
+            _fill(folder, chunks, tokenizer, {"d_vocab": d_vocab, "bos": bos, "description": description})
     except OSError as error:
-        raise InputError(f"{out} cannot be made ({error}); choose another folder") from error
-    try:
-        counts, digest = _write_tokens(partial / _TOKENS, chunks, d_vocab)
-        if not counts.any():
-            raise InputError("the source holds no text; check its path, the suffixes and the text field")
-        tokenizer.save(str(partial / _TOKENIZER))
-        sidecar = {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "n_tokens": int(counts.sum()),
-            "d_vocab": d_vocab,
-            "dtype": _dtype_for(d_vocab).name,
-            "bos": bos,
-            "fingerprint": digest,
-            "tokenizer_sha256": _file_hash(partial / _TOKENIZER),
-            "description": description,
-            "counts": counts.tolist(),
-        }
-        (partial / _SIDECAR).write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
-        partial.chmod(0o755)  # made private by mkdtemp
-        _appear(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        raise InputError(
+            f"{out} cannot be made ({error}); choose another folder, or call again if it came into being meanwhile"
+        ) from error
     return TokenFile.open(out, verify=False)
 
 
-def _appear(partial: Path, out: Path) -> None:
-    """Give the finished folder its name, at which nothing or an empty folder may stand."""
-    try:
-        partial.rename(out)
-    except OSError as error:
-        raise InputError(f"{out} came into being meanwhile ({error}); call again to use what is there") from error
+def _fill(
+    folder: Path, chunks: Iterable[NDArray[np.integer[Any]]], tokenizer: Tokenizer, record: dict[str, Any]
+) -> None:
+    """Write ids, tokenizer and the record of them."""
+    counts, digest = _write_tokens(folder / _TOKENS, chunks, record["d_vocab"])
+    if not counts.any():
+        raise InputError("the source holds no text; check its path, the suffixes and the text field")
+    tokenizer.save(str(folder / _TOKENIZER))
+    sidecar = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "n_tokens": int(counts.sum()),
+        "dtype": _dtype_for(record["d_vocab"]).name,
+        "fingerprint": digest,
+        "tokenizer_sha256": sha256_of(folder / _TOKENIZER),
+        **record,
+        "counts": counts.tolist(),
+    }
+    (folder / _SIDECAR).write_bytes(to_json_bytes(sidecar))
 
 
 def _write_tokens(
@@ -172,25 +163,11 @@ def _write_tokens(
 def _read_sidecar(path: Path) -> dict[str, Any]:
     """The JSON beside the ids, if it is ours and of this version."""
     try:
-        sidecar = json.loads((path / _SIDECAR).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DamagedFileError(f"{path} holds no readable {_SIDECAR} ({error}); {_REMEDY}") from error
-    if not isinstance(sidecar, dict) or sidecar.get("format") != _FORMAT:
-        raise DamagedFileError(f"{path / _SIDECAR} does not describe a token file of this library; {_REMEDY}")
-    if sidecar.get("version") != _VERSION:
-        raise DamagedFileError(
-            f"{path} is a token file of version {sidecar.get('version')!r}, this library reads version {_VERSION}; "
-            f"{_REMEDY}"
-        )
-    return sidecar
+        return read_record(path, _SIDECAR, kind=_FORMAT, version=_VERSION)
+    except DamagedFileError as error:
+        raise DamagedFileError(f"{error}, or {_REMEDY}") from error
 
 
 def _dtype_for(d_vocab: int) -> np.dtype[Any]:
     """The smallest integer that holds every id, little-endian on every machine."""
     return np.dtype("<u2" if d_vocab <= 2**16 else "<u4")
-
-
-def _file_hash(path: Path) -> str:
-    """Sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

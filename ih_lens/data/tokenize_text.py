@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from tokenizers import Tokenizer
 
@@ -21,6 +20,7 @@ from ih_lens.data.tokenizer import (
     vocabulary_size,
 )
 from ih_lens.errors import InputError
+from ih_lens.progress import watched_console
 from ih_lens.validate import at_least
 
 _BATCH_CHARACTERS = 1_000_000
@@ -155,9 +155,9 @@ def _batches(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
 
 def _progress(wanted: bool) -> Progress:
     """A line on standard error while it is a terminal; how much is still to come is not known."""
-    console = Console(stderr=True)
+    console = watched_console(wanted)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    return Progress(*columns, console=console, disable=not (wanted and console.is_terminal))
+    return Progress(*columns, console=console, disable=console is None)
 
 
 def _shown(chunks: Iterator[NDArray[np.int64]], bar: Progress) -> Iterator[NDArray[np.int64]]:

@@ -14,8 +14,8 @@ from ih_lens.measure.ablation._base import AblationKind, Group, LayerOutputs, Wo
 from ih_lens.measure.ablation.replacements import REPLACEMENTS, ReplacementSource
 from ih_lens.measure.forward import Rows, check_measurable, loss_dtype, measuring, rows_per_pass, start_rows
 from ih_lens.measure.loss_views import LossViews, ViewTotals, choose_views
-from ih_lens.measure.progress import with_progress
 from ih_lens.measure.provenance import provenance
+from ih_lens.progress import with_progress
 from ih_lens.results import AblationLosses
 from ih_lens.types import HeadGroup, ModelLike
 from ih_lens.validate import head_groups, is_single_head, one_of

@@ -15,6 +15,7 @@ from transformer_lens.utilities.activation_functions import apply_softcap
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import InputError
 from ih_lens.models.capabilities import require_causal
+from ih_lens.models.fused_forward import fused_layers, may_fuse
 from ih_lens.types import Hook, ModelLike
 from ih_lens.validate import at_least, finite_weights, token_batch
 
@@ -87,7 +88,6 @@ def measuring(model: ModelLike) -> Generator[None]:
 
 
 @runtime_checkable
-@runtime_checkable
 class Rows(Protocol):
     """Examples on their way through a model, one row each."""
 
@@ -156,9 +156,13 @@ class ResidualRows:
         )
 
     def advance(self, layer: int, hooks: Sequence[Hook] = ()) -> "ResidualRows":
-        """The rows as they enter `layer`; only the layers between are run."""
+        """The rows as they enter `layer`; only the layers between are run, fused where no hook looks on."""
         if layer == self.layer:
             return self
+        if not hooks and self.attention_mask is None and may_fuse(self.model):
+            layers = range(self.layer, layer)
+            residual = fused_layers(self.model, self.residual, layers, self.shortformer_pos_embed)
+            return replace(self, layer=layer, residual=residual)
         residual = self.model.run_with_hooks(
             self.residual,
             fwd_hooks=list(hooks),

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.measure.forward import check_measurable, loss_dtype, measuring, rows_per_pass, start_rows
 from ih_lens.measure.loss_views import LossViews, ViewTotals, choose_views
-from ih_lens.measure.progress import with_progress
 from ih_lens.measure.provenance import provenance
+from ih_lens.progress import with_progress
 from ih_lens.results import TokenLosses
 from ih_lens.types import ModelLike
 from ih_lens.validate import one_of

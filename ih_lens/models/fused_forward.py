@@ -69,11 +69,39 @@ def fused_logits(model: HookedTransformer, tokens: Int[Tensor, "batch pos"]) -> 
     n_pos, kind = tokens.shape[1], model.cfg.positional_embedding_type
     if kind == "standard":
         residual = residual + model.pos_embed.W_pos[:n_pos]
-    for block in model.blocks:
-        residual = _block(block, residual, model.pos_embed.W_pos[:n_pos] if kind == "shortformer" else None)
+    positions = model.pos_embed.W_pos[:n_pos] if kind == "shortformer" else None
+    residual = fused_layers(model, residual, range(model.cfg.n_layers), positions)
     if model.cfg.normalization_type is not None:
         residual = _normalize(model.ln_final, residual)
     return F.linear(residual, model.unembed.W_U.T, model.unembed.b_U)
+
+
+def fused_layers(
+    model: HookedTransformer,
+    residual: Float[Tensor, "batch pos d_model"],
+    layers: range,
+    positions: Float[Tensor, "... pos d_model"] | None,
+) -> Float[Tensor, "batch pos d_model"]:
+    """The residual stream after some layers of a model that `require_fused_forward` accepts; no hook runs.
+
+    Args:
+        model: the model.
+        residual: the residual stream before the first of the layers.
+        layers: which ones.
+        positions: what shortformer positions add to the inputs of queries and keys, else None.
+    """
+    for layer in layers:
+        residual = _block(model.blocks[layer], residual, positions)
+    return residual
+
+
+def may_fuse(model: HookedTransformer) -> bool:
+    """Whether the fused layers give what the model itself would: they cover it, and no hook is waiting in it."""
+    try:
+        require_fused_forward(model)
+    except CapabilityError:
+        return False
+    return not any(point.fwd_hooks or point.bwd_hooks for point in model.hook_dict.values())
 
 
 def require_fused_forward(model: HookedTransformer) -> None:
@@ -107,7 +135,7 @@ def _unknown_parts(block: Any) -> list[nn.Module]:
 
 
 def _block(
-    block: Any, residual: Float[Tensor, "batch pos d_model"], positions: Float[Tensor, "pos d_model"] | None
+    block: Any, residual: Float[Tensor, "batch pos d_model"], positions: Float[Tensor, "... pos d_model"] | None
 ) -> Float[Tensor, "batch pos d_model"]:
     """One layer; `positions` are added to the inputs of queries and keys only (shortformer)."""
     after = residual + _attention(block.attn, _normalize(block.ln1, residual), positions)
@@ -127,7 +155,7 @@ def _normalize(norm: Any, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor
 
 
 def _attention(
-    attention: Any, x: Float[Tensor, "batch pos d_model"], positions: Float[Tensor, "pos d_model"] | None
+    attention: Any, x: Float[Tensor, "batch pos d_model"], positions: Float[Tensor, "... pos d_model"] | None
 ) -> Float[Tensor, "batch pos d_model"]:
     W_K, W_V, b_K, b_V = _key_value_parameters(attention)
     if positions is None:

@@ -1,8 +1,6 @@
 """A table's numbers on disk: one zarr folder that any program with xarray reads, and that is checked when loaded."""
 
 import json
-import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from urllib.parse import quote
 import xarray as xr
 import zarr
 
+from ih_lens.atomic import new_folder
 from ih_lens.errors import DamagedFileError, InputError
 from ih_lens.report.model_data import description_of
 from ih_lens.report.store import digest
@@ -41,16 +40,8 @@ def save_datasets(path: str | Path, datasets: Mapping[str, xr.Dataset], record: 
         "digests": json.dumps({name: digest(data) for name, data in datasets.items()}),
     }
     tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=root), **groups})
-    target.parent.mkdir(parents=True, exist_ok=True)
-    new, old = (target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}" for _ in range(2))
-    try:
-        tree.to_zarr(new, zarr_format=2, consolidated=True)
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    with new_folder(target, replace=True) as folder:
+        tree.to_zarr(folder, zarr_format=2, consolidated=True)
 
 
 def load_datasets(path: str | Path) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:

@@ -13,9 +13,9 @@ from transformer_lens import HookedTransformer
 
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import DamagedFileError, IHLensError
-from ih_lens.measure.progress import with_progress
 from ih_lens.models.config_json import config_to_json
 from ih_lens.models.snapshots import Snapshot
+from ih_lens.progress import with_progress
 from ih_lens.report.measuring import MEASUREMENTS
 from ih_lens.report.settings import TableSettings
 from ih_lens.report.store import MeasurementStore, entry_key

@@ -1,12 +1,9 @@
 """The table as one self-contained page: figures drawn by an inlined plotly.js, everything else plain HTML."""
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
@@ -60,20 +57,6 @@ def table_page(
         series="".join(sections),
         provenance=_provenance(record),
     )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file in one step, so that an interruption leaves the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _asset(name: str) -> str:

@@ -5,11 +5,8 @@ in the header. It appears under its name only when it is complete, so several pr
 and an interruption leaves no half of one.
 """
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ import xarray as xr
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from ih_lens.atomic import write_bytes
 from ih_lens.errors import DamagedFileError
 
 _FORMAT = "ih_lens measurement 1"
@@ -62,19 +60,7 @@ class MeasurementStore:
 
     def write(self, key: str, dataset: xr.Dataset) -> None:
         """Keep a data set under a key, atomically."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        content = _pack(key, dataset)
-        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".writing-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path(key))
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+        write_bytes(self.path(key), _pack(key, dataset))
 
     def read(self, key: str) -> xr.Dataset | None:
         """The data set under a key, None if there is none.

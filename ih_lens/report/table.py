@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from ih_lens.analysis.phase_change import PhaseChange
+from ih_lens.atomic import write_bytes
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import InputError
 from ih_lens.models.files import library_versions
@@ -17,7 +18,7 @@ from ih_lens.report.columns import RunsLike, arrange, evaluation_set
 from ih_lens.report.disk import load_datasets, save_datasets
 from ih_lens.report.joint_ablation import induction_heads
 from ih_lens.report.model_data import joint_ablation_of, phase_change_of, values_of
-from ih_lens.report.page import table_page, write_text
+from ih_lens.report.page import table_page
 from ih_lens.report.panels import row_figure
 from ih_lens.report.rows import PAPER_ROWS, Row
 from ih_lens.report.settings import TableSettings
@@ -187,7 +188,7 @@ class ModelAnalysisTable:
             The path.
         """
         target = Path(path)
-        write_text(target, table_page(self.datasets, self.record, title=title, rows=rows))
+        write_bytes(target, table_page(self.datasets, self.record, title=title, rows=rows).encode())
         return target
 
     def save(self, path: str | Path) -> Path:

@@ -4,8 +4,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from ih_lens.progress import watched_console
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ def progress_bar(
     name: str, cost: TrainingCost, *, start: int, n_steps: int, tokens_per_step: int, shown: bool
 ) -> Generator[ProgressBar]:
     """A bar for one training where a person can see it: on a terminal or in a notebook."""
-    console = Console(stderr=True)
-    if not shown or not (console.is_terminal or console.is_jupyter):
+    console = watched_console(shown)
+    if console is None:
         yield ProgressBar(None, None, tokens_per_step)
         return
     console.print(f"[bold]{name}[/bold]: {cost}" + (f"; continued at step {start}" if start else ""), highlight=False)

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 from transformer_lens import HookedTransformer
 
+from ih_lens.atomic import TEMPORARY_PREFIX, clear_temporaries, new_folder, to_json_bytes, write_bytes
 from ih_lens.errors import DamagedFileError, RunError
 from ih_lens.models.files import library_versions, sha256_of
 from ih_lens.models.runs import (
@@ -30,7 +31,6 @@ from ih_lens.models.snapshots import (
     SNAPSHOT_WEIGHTS,
     snapshot_folder_name,
 )
-from ih_lens.training.atomic import TEMPORARY_PREFIX, clear_temporaries, new_folder, to_json_bytes, write_bytes
 from ih_lens.training.state import Position, restore_state, save_state
 
 STATE_FOLDER = "state"

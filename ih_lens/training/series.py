@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from joblib import Parallel, delayed
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from ih_lens.data.corpus import Corpus
 from ih_lens.errors import InputError
 from ih_lens.models.runs import LOSSES_FILE, Run, open_run
 from ih_lens.models.series import ModelSpec
+from ih_lens.progress import watched_console
 from ih_lens.training.config import TrainConfig
 from ih_lens.training.trainer import train
 from ih_lens.validate import at_least
@@ -82,8 +82,8 @@ def _train_one(spec: ModelSpec, corpus: Tensor | Corpus, config: TrainConfig, fo
 @contextmanager
 def _progress(n_steps: Mapping[Path, int], *, shown: bool) -> Generator[None]:
     """One bar per run, fed from the loss files, because the trainings may be in other processes."""
-    console = Console(stderr=True)
-    if not shown or not (console.is_terminal or console.is_jupyter):
+    console = watched_console(shown)
+    if console is None:
         yield
         return
     columns = [

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from ih_lens.atomic import new_folder, remove_folder, to_json_bytes
 from ih_lens.models.files import entry, file_inside, read_record, read_tensors, sha256_of
 from ih_lens.models.snapshots import copy_parameters, snapshot_folder_name
-from ih_lens.training.atomic import new_folder, remove_folder, to_json_bytes
 from ih_lens.training.optimizer import optimizer_tensors, restore_optimizer
 
 _FORMAT, _VERSION = "ih_lens training state", 1

@@ -128,7 +128,7 @@ def test_of_two_writers_the_second_leaves_the_first_ones_file(text, token_file, 
         yield token_file.tokens()
         ih.tokenize_text(text, tmp_path / "out", vocab_size=300)
 
-    with pytest.raises(ih.InputError, match=r"came into being meanwhile .* call again"):
+    with pytest.raises(ih.InputError, match="call again if it came into being meanwhile"):
         write_token_file(
             tmp_path / "out", chunks(), tokenizer=token_file.tokenizer(), d_vocab=300, bos=0, description={}
         )
@@ -209,18 +209,18 @@ def test_another_tokenizer_is_refused(copy):
 
 def test_foreign_incomplete_and_other_version_files_are_refused(copy, tmp_path):
     change_sidecar(copy, version=2)
-    with pytest.raises(ih.DamagedFileError, match="is a token file of version 2, this library reads version 1"):
+    with pytest.raises(ih.DamagedFileError, match=r"version 2 of .* reads version 1.* make the tokens anew"):
         TokenFile.open(copy)
     change_sidecar(copy, version=1, counts="many")
     with pytest.raises(ih.DamagedFileError, match="make the tokens anew"):
         TokenFile.open(copy)
     change_sidecar(copy, format="something else")
-    with pytest.raises(ih.DamagedFileError, match="does not describe a token file"):
+    with pytest.raises(ih.DamagedFileError, match="is not a file of the format 'ih_lens token file'"):
         TokenFile.open(copy)
     (copy / "tokens.json").write_text("{ half of a json")
-    with pytest.raises(ih.DamagedFileError, match=r"holds no readable tokens.json"):
+    with pytest.raises(ih.DamagedFileError, match="truncated or altered"):
         TokenFile.open(copy)
-    with pytest.raises(ih.DamagedFileError, match=r"holds no readable tokens.json"):
+    with pytest.raises(ih.DamagedFileError, match=r"holds no tokens.json"):
         TokenFile.open(tmp_path)
     with pytest.raises(ih.InputError, match="is no folder of tokens"):
         TokenFile.open(tmp_path / "missing")

@@ -9,7 +9,6 @@ import pytest
 import xarray as xr
 from plotly.offline import get_plotlyjs
 
-from ih_lens.report.page import write_text
 from ih_lens.report.rows import PAPER_ROWS
 from ih_lens.report.table import ModelAnalysisTable
 
@@ -88,20 +87,6 @@ def test_names_are_text_and_never_markup(table: ModelAnalysisTable, tmp_path: Pa
     assert unescape(re.findall(r"<h1>(.*?)</h1>", own)[0]) == HOSTILE
     assert HOSTILE in unescape(re.findall(r'<p class="missing">(.*?)</p>', own)[0])
     assert "<img" not in hostile(table)._repr_html_()
-
-
-def test_an_interrupted_write_keeps_the_old_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "page.html"
-    write_text(path, "old")
-
-    def interrupted(*places: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("os.replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_text(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_notebook_summary_has_a_line_per_model(table: ModelAnalysisTable) -> None:

@@ -13,11 +13,16 @@ TEMPORARY_PREFIX = ".tmp-"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file in one step."""
+    """Write a file in one step, making its folder if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
-    temporary.write_bytes(content)
-    _sync(temporary)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content)
+        _sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     _sync(path.parent)
 
 
@@ -27,15 +32,26 @@ def to_json_bytes(record: Any) -> bytes:
 
 
 @contextmanager
-def new_folder(path: Path) -> Generator[Path]:
-    """A folder to fill; it gets its name, and becomes visible, only when everything in it is on the disk."""
+def new_folder(path: Path, *, replace: bool = False) -> Generator[Path]:
+    """A folder to fill; it gets its name, and becomes visible, only when everything in it is on the disk.
+
+    Args:
+        path: its name, at which nothing or an empty folder may stand.
+        replace: put it in the place of a folder that is there, which is removed.
+    """
     temporary = _temporary(path)
     temporary.mkdir(parents=True)
-    yield temporary
-    for file in temporary.iterdir():
-        _sync(file)
-    _sync(temporary)
-    temporary.rename(path)
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            _sync(file)
+        _sync(temporary)
+        if replace and path.exists():
+            remove_folder(path)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     _sync(path.parent)
 
 

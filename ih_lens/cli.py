@@ -116,7 +116,10 @@ def train(
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
     data_seed: Annotated[int, typer.Option(help="Seed of the order of examples.")] = 0,
-    held_out: Annotated[int, typer.Option(help="Examples to keep for measuring.")] = 1000,
+    held_out: Annotated[
+        int | None,
+        typer.Option(help="Examples to keep for measuring; by default all that are set aside, at most 1000."),
+    ] = None,
     workers: Workers = 1,
 ) -> None:
     """Train models with snapshots; an interrupted run is continued by the same command.

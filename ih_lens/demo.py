@@ -27,7 +27,7 @@ def demo_series() -> dict[str, list[ModelSpec]]:
         ['with_mlps_1L', 'with_mlps_2L']
     """
     sizes: dict[str, Any] = {"d_model": 64, "n_heads": 4, "d_vocab": TASK.d_vocab, "n_ctx": TASK.n_pos}
-    sizes["initializer_range"] = 0.02  # GPT-2's; TransformerLens's 0.8 / sqrt(d_model) favours other, offset circuits
+    sizes["initializer_range"] = 0.02  # GPT-2's; see docs/results-restart-cycle.md for what others gave
     plain = {n: attention_only(n, **sizes) for n in (1, 2, 3)}
     return {
         "Attention only": [ModelSpec(f"attention_only_{n}L", cfg) for n, cfg in plain.items()],

@@ -96,12 +96,18 @@ def fused_layers(
 
 
 def may_fuse(model: HookedTransformer) -> bool:
-    """Whether the fused layers give what the model itself would: they cover it, and no hook is waiting in it."""
+    """Whether the fused layers give what the model itself would: they cover it, and no hook is waiting in it.
+
+    Hook points keep their hooks as those of PyTorch, so the hooks of all modules are looked at, whoever put them there.
+    """
     try:
         require_fused_forward(model)
     except CapabilityError:
         return False
-    return not any(point.fwd_hooks or point.bwd_hooks for point in model.hook_dict.values())
+    return not any(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks  # pyright: ignore[reportPrivateUsage]
+        for module in model.modules()
+    )
 
 
 def require_fused_forward(model: HookedTransformer) -> None:

@@ -179,6 +179,17 @@ def test_the_user_s_hooks_take_effect_and_stay() -> None:
     assert len(model.blocks[1].attn.hook_z.fwd_hooks) == 1
 
 
+def test_hooks_of_pytorch_take_effect_too() -> None:
+    model = tiny_model("attention_only")
+    evals = _evals(model)
+    plain = ih.token_losses(model, evals).by_context_index
+    handle = model.blocks[1].attn.register_forward_hook(lambda module, inputs, output: output * 0)
+    hooked = ih.token_losses(model, evals).by_context_index
+    handle.remove()
+    assert float(abs(hooked - plain).max()) > 1e-3
+    np.testing.assert_array_equal(ih.token_losses(model, evals).by_context_index, plain)
+
+
 def test_the_model_and_global_state_are_left_as_they_were() -> None:
     model = tiny_model("alibi")
     model.train()

@@ -46,13 +46,16 @@ def new_folder(path: Path, *, replace: bool = False) -> Generator[Path]:
         for file in temporary.iterdir():
             _sync(file)
         _sync(temporary)
-        if replace and path.exists():
-            remove_folder(path)
+        replaced = _temporary(path) if replace and path.exists() else None
+        if replaced is not None:
+            path.rename(replaced)
         temporary.rename(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _sync(path.parent)
+    if replaced is not None:
+        shutil.rmtree(replaced)  # only now, so that a kill in the middle of it finds the new one in place
 
 
 def remove_folder(path: Path) -> None:

@@ -127,6 +127,7 @@ def train(
     Example: `ih-lens train tokens/python --out runs --series smeared_keys --models control_1L,smeared_keys_1L`
     """
     from ih_lens.training import command
+    from ih_lens.training.series import train_series
 
     data = command.corpus(corpus, n_ctx)
     if series is None:
@@ -148,7 +149,7 @@ def train(
         n_held_out=held_out,
     )
     _say(f"Training {', '.join(spec.name for spec in specs)}: {config.n_steps:,} steps of {batch_size} x {data.n_pos}.")
-    for run in command.train_series(specs, data, config, out=out, workers=workers):
+    for run in train_series(specs, data, config, out=out, workers=workers):
         _say(f"{run.path}: {len(run.snapshots)} snapshots, last loss {run.losses['loss'].iloc[-1]:.3f} nats per token")
 
 

@@ -5,7 +5,7 @@ and never see a model.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from ih_lens.validate import at_least, head_index
 
 Provenance = Mapping[str, Any]
 Losses = TypeVar("Losses", bound="TokenLosses")
+Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
 
 
 def json_safe(provenance: Provenance) -> dict[str, Any]:
@@ -250,10 +251,10 @@ def stack_snapshots(results: Sequence[Result], steps: Sequence[int], tokens_elap
     losses = [result for result in results if isinstance(result, TokenLosses)]
     check_same_examples(*losses)
     joined = xr.concat([result.dataset for result in results], dim="snapshot", combine_attrs="drop_conflicts")
+    return type(results[0])(label_snapshots(joined, steps, tokens_elapsed))
+
+
+def label_snapshots(joined: Labelled, steps: Sequence[int], tokens_elapsed: Sequence[int]) -> Labelled:
+    """Give the dimension `snapshot` its coordinates `step` and `tokens_elapsed`."""
     labels = {"step": ("snapshot", list(steps)), "tokens_elapsed": ("snapshot", list(tokens_elapsed))}
-    return type(results[0])(joined.assign_coords(labels))
-
-
-def map_dataset(result: Result, function: Callable[[xr.Dataset], xr.Dataset]) -> Result:
-    """The same kind of result around a changed data set, such as one snapshot of a stack."""
-    return type(result)(function(result.dataset))
+    return joined.assign_coords(labels)

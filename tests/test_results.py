@@ -44,7 +44,7 @@ def test_stacked_scores_must_be_chosen_from() -> None:
     assert stacked["prefix_matching"].dims == ("snapshot", "layer", "head")
     with pytest.raises(InputError, match="stacked over snapshot"):
         stacked.top("prefix_matching", 1)
-    first = results.map_dataset(stacked, lambda dataset: dataset.isel(snapshot=0))
+    first = HeadScores(stacked.dataset.isel(snapshot=0))
     assert first.top("prefix_matching", 1) == [((1, 0), 0.75)]
 
 

@@ -12,7 +12,7 @@ from ih_lens.analysis.in_context_learning import in_context_learning_score
 from ih_lens.analysis.phase_change import PhaseChange, phase_change
 from ih_lens.errors import DamagedFileError
 from ih_lens.report.store import MeasurementStore
-from ih_lens.results import AblationLosses, HeadScores, TokenLosses, stack_snapshots
+from ih_lens.results import AblationLosses, HeadScores, TokenLosses, label_snapshots, stack_snapshots
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,7 @@ class MeasuredModel:
         """Join one result per snapshot, labelled with steps and tokens."""
         plain = [value.drop_vars(["step", "tokens_elapsed"], errors="ignore") for value in values]
         joined = xr.concat(plain, dim="snapshot", combine_attrs="drop_conflicts")
-        labels = {"step": ("snapshot", list(self.steps)), "tokens_elapsed": ("snapshot", list(self.tokens_elapsed))}
-        return joined.assign_coords(labels)
+        return label_snapshots(joined, self.steps, self.tokens_elapsed)
 
     def read(self, key: str) -> xr.Dataset:
         """One entry of the store, which was there when the table was planned."""

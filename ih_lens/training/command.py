@@ -13,7 +13,6 @@ from ih_lens.models.config import attention_only, with_mlps
 from ih_lens.models.series import SCALES, SERIES, ModelSpec
 from ih_lens.training.config import TrainConfig
 from ih_lens.training.schedule import SnapshotSchedule, at_steps, every, powers_of_two
-from ih_lens.training.series import train_series as train_series
 from ih_lens.validate import at_least, one_of
 
 

@@ -52,8 +52,12 @@ def locked(out: Path) -> Generator[None]:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise RunError(f"out: {out} is a file or lies below one; give the path of a folder") from error
-    if not (out / RUN_RECORD).exists():
+    try:
         _refuse_foreign(out)
+    except RunError:
+        # whoever begins a run here makes the lock before any other file, so that without it the files are foreign
+        if not ((out / _LOCK).exists() or (out / RUN_RECORD).exists()):
+            raise
     lock = FileLock(out / _LOCK, blocking=False)
     try:
         lock.acquire()
@@ -62,6 +66,8 @@ def locked(out: Path) -> Generator[None]:
             f"{out} is being trained into by another process; wait for it, stop it, or give another out="
         ) from error
     try:
+        if not (out / RUN_RECORD).exists():
+            _refuse_foreign(out)
         yield
     finally:
         lock.release()

@@ -1,5 +1,6 @@
 """One process or several: the same training, split over devices and machines by accelerate."""
 
+import atexit
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class Processes:
             return cls(0, 1, None)
         handler = DistributedDataParallelKwargs(find_unused_parameters=unused_parameters)
         accelerator = Accelerator(cpu=torch.device(device).type == "cpu", kwargs_handlers=[handler])
+        atexit.register(_leave)
         return cls(accelerator.process_index, accelerator.num_processes, accelerator)
 
     @property
@@ -91,3 +93,9 @@ class Processes:
         if self.accelerator is not None:
             for tensor in tensors:
                 torch.distributed.broadcast(tensor, src=0)
+
+
+def _leave() -> None:
+    """End the threads that connect the processes: those that still run when Python ends abort it now and then."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -163,7 +163,7 @@ def _normalize(norm: Any, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor
 def _attention(
     attention: Any, x: Float[Tensor, "batch pos d_model"], positions: Float[Tensor, "... pos d_model"] | None
 ) -> Float[Tensor, "batch pos d_model"]:
-    W_K, W_V, b_K, b_V = _key_value_parameters(attention)
+    W_K, W_V, b_K, b_V = key_value_parameters(attention)
     if positions is None:
         q, k, v = _project(x, [attention.W_Q, W_K, W_V], [attention.b_Q, b_K, b_V])
     else:
@@ -180,7 +180,7 @@ def _attention(
     return F.linear(z.flatten(2), attention.W_O.flatten(0, 1).T, attention.b_O)
 
 
-def _key_value_parameters(attention: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def key_value_parameters(attention: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Those that exist: under grouped queries fewer heads than queries have."""
     prefix = "_" if isinstance(attention, GroupedQueryAttention) else ""
     W_K, W_V, b_K, b_V = (attention.get_parameter(prefix + name) for name in ("W_K", "W_V", "b_K", "b_V"))
@@ -232,13 +232,13 @@ def _mask(
 
 def _mlp(mlp: Any, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
     if isinstance(mlp, GatedMLP):
-        neurons = _activate(mlp, F.linear(x, mlp.W_gate.T)) * F.linear(x, mlp.W_in.T) + mlp.b_in
+        neurons = activate(mlp, F.linear(x, mlp.W_gate.T)) * F.linear(x, mlp.W_in.T) + mlp.b_in
     else:
-        neurons = _activate(mlp, F.linear(x, mlp.W_in.T, mlp.b_in))
+        neurons = activate(mlp, F.linear(x, mlp.W_in.T, mlp.b_in))
     return F.linear(neurons, mlp.W_out.T, mlp.b_out)
 
 
-def _activate(mlp: Any, x: Float[Tensor, "batch pos d_mlp"]) -> Float[Tensor, "batch pos d_mlp"]:
+def activate(mlp: Any, x: Float[Tensor, "batch pos d_mlp"]) -> Float[Tensor, "batch pos d_mlp"]:
     """The activation function; "gelu_new" is PyTorch's tanh approximation, which is one operation there."""
     if mlp.cfg.act_fn == "gelu_new":
         return F.gelu(x, approximate="tanh")

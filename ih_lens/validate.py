@@ -112,11 +112,16 @@ def context_indices(indices: Sequence[int], n_pos: int) -> list[int]:
 def finite_weights(model: nn.Module | ModelLike) -> None:
     """Refuse a model with NaN or infinite weights, naming the first such parameter."""
     for name, parameter in cast(nn.Module, model).named_parameters():
-        if parameter.is_floating_point() and not bool(torch.isfinite(parameter.detach()).all()):
+        if parameter.is_floating_point() and not _is_finite(parameter.detach()):
             raise InputError(
                 f"the weights {name} hold NaN or infinity, so no measurement means anything; "
                 "load an earlier snapshot or train with a smaller learning rate"
             )
+
+
+def _is_finite(values: Tensor) -> bool:
+    """Whether no entry is NaN or infinite; the extremes tell it many times faster than a mask of all entries does."""
+    return values.numel() == 0 or all(bool(extreme.isfinite()) for extreme in values.aminmax())
 
 
 def default_context_indices(n_pos: int) -> tuple[int, int]:

@@ -238,7 +238,7 @@ def _mlp(mlp: Any, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batc
     return F.linear(neurons, mlp.W_out.T, mlp.b_out)
 
 
-def activate(mlp: Any, x: Float[Tensor, "batch pos d_mlp"]) -> Float[Tensor, "batch pos d_mlp"]:
+def activate(mlp: Any, x: Float[Tensor, "*batch d_mlp"]) -> Float[Tensor, "*batch d_mlp"]:
     """The activation function; "gelu_new" is PyTorch's tanh approximation, which is one operation there."""
     if mlp.cfg.act_fn == "gelu_new":
         return F.gelu(x, approximate="tanh")

@@ -72,7 +72,7 @@ def fused_logits(model: HookedTransformer, tokens: Int[Tensor, "batch pos"]) -> 
     positions = model.pos_embed.W_pos[:n_pos] if kind == "shortformer" else None
     residual = fused_layers(model, residual, range(model.cfg.n_layers), positions)
     if model.cfg.normalization_type is not None:
-        residual = _normalize(model.ln_final, residual)
+        residual = normalize(model.ln_final, residual)
     return F.linear(residual, model.unembed.W_U.T, model.unembed.b_U)
 
 
@@ -144,14 +144,15 @@ def _block(
     block: Any, residual: Float[Tensor, "batch pos d_model"], positions: Float[Tensor, "... pos d_model"] | None
 ) -> Float[Tensor, "batch pos d_model"]:
     """One layer; `positions` are added to the inputs of queries and keys only (shortformer)."""
-    after = residual + _attention(block.attn, _normalize(block.ln1, residual), positions)
+    after = residual + _attention(block.attn, normalize(block.ln1, residual), positions)
     if block.cfg.attn_only:
         return after
     source = residual if block.cfg.parallel_attn_mlp else after
-    return after + _mlp(block.mlp, _normalize(block.ln2, source))
+    return after + mlp_output(block.mlp, normalize(block.ln2, source))
 
 
-def _normalize(norm: Any, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+def normalize(norm: Any, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+    """LayerNorm or RMSNorm as the module has it, or nothing."""
     if isinstance(norm, nn.Identity):
         return x
     weight = getattr(norm, "w", None)
@@ -163,21 +164,56 @@ def _normalize(norm: Any, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor
 def _attention(
     attention: Any, x: Float[Tensor, "batch pos d_model"], positions: Float[Tensor, "... pos d_model"] | None
 ) -> Float[Tensor, "batch pos d_model"]:
+    z = _attend(attention, *queries_keys_values(attention, x, positions))
+    return F.linear(z.flatten(2), attention.W_O.flatten(0, 1).T, attention.b_O)
+
+
+def queries_keys_values(
+    attention: Any, x: Float[Tensor, "batch pos d_model"], positions: Float[Tensor, "... pos d_model"] | None
+) -> tuple[
+    Float[Tensor, "batch pos head_index d_head"],
+    Float[Tensor, "batch pos head_index d_head"],
+    Float[Tensor, "batch pos head_index d_head"],
+]:
+    """What an attention layer makes of its normalised input; keys smeared and rotated, groups repeated."""
     W_K, W_V, b_K, b_V = key_value_parameters(attention)
     if positions is None:
         q, k, v = _project(x, [attention.W_Q, W_K, W_V], [attention.b_Q, b_K, b_V])
+        q, k = _place(attention, q, k)
     else:
-        q, k = _project(x + positions, [attention.W_Q, W_K], [attention.b_Q, b_K])
+        q, k = queries_and_keys(attention, x, positions)
         (v,) = _project(x, [W_V], [b_V])
+    return q, k, _for_every_head(v, q.shape[2])
+
+
+def queries_and_keys(
+    attention: Any, x: Float[Tensor, "batch pos d_model"], positions: Float[Tensor, "... pos d_model"] | None
+) -> tuple[Float[Tensor, "batch pos head_index d_head"], Float[Tensor, "batch pos head_index d_head"]]:
+    """Those of `queries_keys_values` alone, where no values are needed."""
+    W_K, _, b_K, _ = key_value_parameters(attention)
+    q, k = _project(x if positions is None else x + positions, [attention.W_Q, W_K], [attention.b_Q, b_K])
+    return _place(attention, q, k)
+
+
+def _place(
+    attention: Any,
+    q: Float[Tensor, "batch pos head_index d_head"],
+    k: Float[Tensor, "batch pos key_head d_head"],
+) -> tuple[Float[Tensor, "batch pos head_index d_head"], Float[Tensor, "batch pos head_index d_head"]]:
+    """Smear, rotate, and repeat keys for the heads that share them."""
     if isinstance(attention, SmearedKeyAttention | SmearedKeyGroupedQueryAttention):
         k = smear_keys(k, attention.alpha)
     if attention.cfg.positional_embedding_type == "rotary":
         q, k = attention.apply_rotary(q), attention.apply_rotary(k)
-    repeats = q.shape[2] // k.shape[2]
-    if repeats > 1:
-        k, v = k.repeat_interleave(repeats, dim=2), v.repeat_interleave(repeats, dim=2)
-    z = _attend(attention, q, k, v)
-    return F.linear(z.flatten(2), attention.W_O.flatten(0, 1).T, attention.b_O)
+    return q, _for_every_head(k, q.shape[2])
+
+
+def _for_every_head(
+    shared: Float[Tensor, "batch pos some_heads d_head"], n_heads: int
+) -> Float[Tensor, "batch pos head_index d_head"]:
+    """Repeat what groups of heads share."""
+    repeats = n_heads // shared.shape[2]
+    return shared if repeats == 1 else shared.repeat_interleave(repeats, dim=2)
 
 
 def key_value_parameters(attention: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -191,8 +227,8 @@ def _project(
     x: Float[Tensor, "batch pos d_model"], weights: Sequence[Tensor], biases: Sequence[Tensor]
 ) -> tuple[Float[Tensor, "batch pos _ d_head"], ...]:
     """Several projections in one product: [head, d_model, d_head] each, as [batch, pos, head, d_head]."""
-    matrix = torch.cat([*weights]).transpose(1, 2).flatten(0, 1)
-    together = F.linear(x, matrix, torch.cat([*biases]).flatten()).unflatten(-1, (-1, weights[0].shape[2]))
+    matrix = torch.cat([weight.permute(1, 0, 2) for weight in weights], dim=1).flatten(1)  # the only copy
+    together = F.linear(x, matrix.T, torch.cat([*biases]).flatten()).unflatten(-1, (-1, weights[0].shape[2]))
     return together.split([len(weight) for weight in weights], dim=2)
 
 
@@ -230,7 +266,8 @@ def _mask(
     return bias.to(q.dtype).masked_fill(~seen, -torch.inf)
 
 
-def _mlp(mlp: Any, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+def mlp_output(mlp: Any, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+    """What a (gated) MLP writes, from its normalised input."""
     if isinstance(mlp, GatedMLP):
         neurons = activate(mlp, F.linear(x, mlp.W_gate.T)) * F.linear(x, mlp.W_in.T) + mlp.b_in
     else:

@@ -1,0 +1,1 @@
+"""What `make bench` measures: this library against the code that one writes with TransformerLens today."""

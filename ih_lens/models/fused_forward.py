@@ -1,6 +1,6 @@
 """The forward pass of a `HookedTransformer` without its hooks: the same parameters, fused attention."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -91,7 +91,7 @@ def fused_layers(
         positions: what shortformer positions add to the inputs of queries and keys, else None.
     """
     for layer in layers:
-        residual = _block(model.blocks[layer], residual, positions)
+        residual = fused_block(model.blocks[layer], residual, positions)
     return residual
 
 
@@ -140,15 +140,33 @@ def _unknown_parts(block: Any) -> list[nn.Module]:
     return unknown
 
 
-def _block(
-    block: Any, residual: Float[Tensor, "batch pos d_model"], positions: Float[Tensor, "... pos d_model"] | None
+def fused_block(
+    block: Any,
+    residual: Float[Tensor, "batch pos d_model"],
+    positions: Float[Tensor, "... pos d_model"] | None,
+    *,
+    attend: Callable[..., Tensor] | None = None,
+    show_mlp: Callable[[Tensor], None] | None = None,
 ) -> Float[Tensor, "batch pos d_model"]:
-    """One layer; `positions` are added to the inputs of queries and keys only (shortformer)."""
-    after = residual + _attention(block.attn, normalize(block.ln1, residual), positions)
+    """The residual stream after one layer.
+
+    Args:
+        block: the layer.
+        residual: the residual stream before it.
+        positions: are added to the inputs of queries and keys only (shortformer).
+        attend: moves values along the pattern in place of fused attention: attention, q, k and v to z.
+        show_mlp: gets what the MLP writes.
+    """
+    attention = block.attn
+    q, k, v = queries_keys_values(attention, normalize(block.ln1, residual), positions)
+    z = (attend or _attend)(attention, q, k, v)
+    after = residual + F.linear(z.flatten(2), attention.W_O.flatten(0, 1).T, attention.b_O)
     if block.cfg.attn_only:
         return after
-    source = residual if block.cfg.parallel_attn_mlp else after
-    return after + mlp_output(block.mlp, normalize(block.ln2, source))
+    written = mlp_output(block.mlp, normalize(block.ln2, residual if block.cfg.parallel_attn_mlp else after))
+    if show_mlp is not None:
+        show_mlp(written)
+    return after + written
 
 
 def normalize(norm: Any, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
@@ -159,13 +177,6 @@ def normalize(norm: Any, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor,
     if isinstance(norm, RMSNorm | RMSNormPre):
         return F.rms_norm(x, x.shape[-1:], weight, norm.eps)
     return F.layer_norm(x, x.shape[-1:], weight, getattr(norm, "b", None), norm.eps)
-
-
-def _attention(
-    attention: Any, x: Float[Tensor, "batch pos d_model"], positions: Float[Tensor, "... pos d_model"] | None
-) -> Float[Tensor, "batch pos d_model"]:
-    z = _attend(attention, *queries_keys_values(attention, x, positions))
-    return F.linear(z.flatten(2), attention.W_O.flatten(0, 1).T, attention.b_O)
 
 
 def queries_keys_values(
@@ -248,6 +259,19 @@ def _attend(
         scale=1 / float(attention.attn_scale),
     )
     return z.transpose(1, 2)
+
+
+def score_terms(attention: Any) -> dict[str, Any]:
+    """What a pattern follows from beside queries and keys, as the arguments of `causal_attention`."""
+    window = attention.cfg.window_size if attention.attn_type == "local" else None
+    slopes = None
+    if attention.cfg.positional_embedding_type == "alibi":
+        slopes = AbstractAttention.create_alibi_multipliers(attention.cfg.n_heads, attention.W_Q.device)
+    return {
+        "scale": 1 / float(attention.attn_scale),
+        "window": None if window is None else int(window),
+        "slopes": None if slopes is None else slopes.to(attention.W_Q.dtype),
+    }
 
 
 def _mask(

@@ -32,12 +32,14 @@ class Contest:
         today: the code of today.
         ours: this library.
         as_today: from our numbers to those that the code of today gives, which may be a sample of them.
+        relative: whether differences are taken relative to the largest number, where the numbers have no unit.
     """
 
     inputs: Callable[[int, int], Any]
     today: Side
     ours: Side
     as_today: Callable[[Numbers], Numbers] = field(default=lambda numbers: numbers)
+    relative: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,13 @@ def interleave(contest: Contest, *, n_examples: int, rounds: int, warms_up: bool
             ours, today = contest.ours(inputs), contest.today(inputs)
         today_seconds.append(today.seconds)
         our_seconds.append(ours.seconds)
-        difference = max(difference, largest_difference(today.numbers, contest.as_today(ours.numbers)))
+        found = largest_difference(today.numbers, contest.as_today(ours.numbers), relative=contest.relative)
+        difference = max(difference, found)
     return Timing(today_seconds, our_seconds, difference)
 
 
-def largest_difference(expected: Numbers, found: Numbers) -> float:
-    """Over all numbers; infinite where one side has a name, shape, infinity or NaN that the other has not."""
+def largest_difference(expected: Numbers, found: Numbers, *, relative: bool = False) -> float:
+    """Over all numbers, on request relative to the largest of each name; infinite where one side has a name, shape, infinity or NaN that the other has not."""
     if expected.keys() != found.keys() or any(expected[name].shape != found[name].shape for name in expected):
         return float("inf")
     differences = [0.0]
@@ -121,7 +124,9 @@ def largest_difference(expected: Numbers, found: Numbers) -> float:
         if not torch.equal(a.isfinite(), b.isfinite()):
             return float("inf")
         both = a.isfinite()
-        differences.append(float((a[both] - b[both]).abs().max()) if bool(both.any()) else 0.0)
+        if bool(both.any()):
+            size = float(a[both].abs().max()) if relative else 1.0
+            differences.append(float((a[both] - b[both]).abs().max()) / size)
     return max(differences)
 
 

@@ -1,0 +1,99 @@
+"""Scoring heads as one does it with TransformerLens today: caches, loops, full-vocabulary logits, FactoredMatrix."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from transformer_lens import ActivationCache, FactoredMatrix, HookedTransformer
+
+Head = tuple[int, int]
+
+
+def cache_of(model: HookedTransformer, tokens: Tensor, *names: str) -> ActivationCache:
+    """The activations whose hooks end so; nothing is unembedded."""
+    keep: Callable[[str], bool] = lambda name: name.endswith(names)  # noqa: E731
+    with torch.inference_mode():
+        return model.run_with_cache(tokens, return_type=None, names_filter=keep)[1]
+
+
+@torch.inference_mode()
+def copying(model: HookedTransformer, tokens: Tensor, cache: ActivationCache, heads: Sequence[Head]) -> Tensor:
+    """Copying scores [head] from logits over the whole vocabulary; the model's norms and biases are folded."""
+    scores = torch.zeros(len(heads), len(tokens))
+    for place, (layer, head) in enumerate(heads):
+        values, patterns = cache["v", layer][:, :, head], cache["pattern", layer][:, head]
+        for example, sample in enumerate(tokens):
+            logits = (values[example] @ model.W_O[layer, head] @ model.W_U).relu()  # [source, d_vocab]
+            raised = logits[:, sample]
+            received = patterns[example].sum(dim=0)
+            attended = (received * raised.diagonal()).sum()
+            total = (received[:, None] * raised).sum()
+            scores[place, example] = 4 * attended / (attended + total) - 1
+    return scores.mean(dim=1)
+
+
+@torch.inference_mode()
+def ov_eigenvalues(model: HookedTransformer, heads: Sequence[Head]) -> Tensor:
+    """Share of positive eigenvalues of each head's full OV circuit [head]."""
+    scores: list[Tensor] = []
+    for layer, head in heads:
+        circuit = FactoredMatrix(model.W_E @ model.W_V[layer, head], model.W_O[layer, head] @ model.W_U)
+        eigenvalues = circuit.eigenvalues
+        scores.append((eigenvalues.sum() / eigenvalues.abs().sum()).real)
+    return torch.stack(scores).cpu()
+
+
+@torch.inference_mode()
+def qk_trace_per_pair(model: HookedTransformer, previous_token: Tensor, pairs: Sequence[tuple[Head, Head]]) -> Tensor:
+    """The term of the QK-eigenvalue trace of each pair of a head and an earlier one [pair]."""
+    terms: list[Tensor] = []
+    for (layer, head), earlier in pairs:
+        keys_of_earlier = model.OV[earlier[0], earlier[1]].T
+        circuit = model.W_E @ model.QK[layer, head] @ keys_of_earlier @ model.W_E.T
+        terms.append(previous_token[earlier] * circuit.eigenvalues.sum().real.cpu())
+    return torch.stack(terms)
+
+
+@torch.inference_mode()
+def written_before(model: HookedTransformer, previous_token: Tensor) -> list[Tensor]:
+    """Per layer the sum of all earlier heads' OV matrices, each times its previous-token score."""
+    sums = [torch.zeros_like(model.W_O[0, 0].T @ model.W_O[0, 0])]
+    for layer in range(model.cfg.n_layers - 1):
+        here = [previous_token[layer, head] * model.OV[layer, head].AB for head in range(model.cfg.n_heads)]
+        sums.append(sums[-1] + torch.stack(here).sum(dim=0))
+    return sums
+
+
+@torch.inference_mode()
+def qk_trace_per_head(model: HookedTransformer, written: Sequence[Tensor], heads: Sequence[Head]) -> Tensor:
+    """The QK-eigenvalue trace [head], from the sum over earlier heads, which is made once per layer."""
+    traces: list[Tensor] = []
+    for layer, head in heads:
+        circuit = model.W_E @ model.QK[layer, head] @ written[layer].T @ model.W_E.T
+        traces.append(circuit.eigenvalues.sum().real)
+    return torch.stack(traces).cpu()
+
+
+@torch.inference_mode()
+def attribution(model: HookedTransformer, tokens: Tensor, cache: ActivationCache, heads: Sequence[Head]) -> Tensor:
+    """Direct effect on the next token's logit [head, dest, src] of one example, from logits of every source."""
+    targets, scale = tokens[0, 1:], cache["ln_final.hook_scale"][0, :-1]
+    found: list[Tensor] = []
+    for layer, head in heads:
+        logits = cache["v", layer][0, :-1, head] @ model.W_O[layer, head] @ model.W_U  # [source, d_vocab]
+        found.append(cache["pattern", layer][0, head, :-1, :-1] * logits[:, targets].T / scale)
+    return torch.stack(found).cpu()
+
+
+@torch.inference_mode()
+def stripes(cache: ActivationCache, n_layers: int, period: int, repeats: int) -> dict[str, Tensor]:
+    """Prefix matching and previous-token attention [layer, head] on repeated tokens, from cached patterns."""
+    prefix: list[Tensor] = []
+    previous: list[Tensor] = []
+    for layer in range(n_layers):
+        pattern = cache["pattern", layer]
+        n_queries = pattern.shape[-1] - period
+        ahead = [pattern.diagonal(1 - turn * period, dim1=-2, dim2=-1)[..., 1:] for turn in range(1, repeats)]
+        prefix.append(sum(stripe.sum(dim=-1) for stripe in ahead).mean(dim=0) / n_queries)
+        previous.append(pattern.diagonal(-1, dim1=-2, dim2=-1).mean(dim=(0, -1)))
+    return {"prefix_matching": torch.stack(prefix).cpu(), "previous_token": torch.stack(previous).cpu()}

@@ -1,24 +1,29 @@
 """Per-token losses with heads ablated ("Data Collection", 2): the sweep over heads and over groups of heads."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformer_lens import HookedTransformer
 
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.measure.ablation import ABLATIONS
-from ih_lens.measure.ablation._base import AblationKind, Group, LayerOutputs, Worlds
-from ih_lens.measure.ablation.replacements import REPLACEMENTS, ReplacementSource
-from ih_lens.measure.forward import Rows, check_measurable, loss_dtype, measuring, rows_per_pass, start_rows
-from ih_lens.measure.loss_views import LossViews, ViewTotals, choose_views
+from ih_lens.measure.ablation._base import AblationKind, Group
+from ih_lens.measure.ablation.fused import FusedSweep
+from ih_lens.measure.ablation.hooked import HookedSweep
+from ih_lens.measure.ablation.replacements import REPLACEMENTS, CleanOutputs
+from ih_lens.measure.forward import check_measurable, measuring, rows_per_pass
+from ih_lens.measure.loss_views import LossViews, choose_views
 from ih_lens.measure.provenance import provenance
-from ih_lens.progress import with_progress
+from ih_lens.models.folded import FoldedModel
+from ih_lens.models.fused_forward import may_fuse
+from ih_lens.models.matmul import fastest_float32
 from ih_lens.results import AblationLosses
 from ih_lens.types import HeadGroup, ModelLike
 from ih_lens.validate import head_groups, is_single_head, one_of
+
+_COPIED_TOKENS_ON_CPU = 8192
 
 
 def ablate_heads(
@@ -78,11 +83,15 @@ def ablate_heads(
     asked = heads if heads is not None else [(layer, head) for layer in range(shape[0]) for head in range(shape[1])]
     groups = head_groups(asked, *shape)
     views = choose_views(evals, by=context_indices, at_indices=at_indices, window=window)
-    sweep = _Sweep(model, evals, ABLATIONS[kind], groups, views)
-    n_rows = rows_per_pass(model, evals.n_pos, batch_size, tokens_on_cpu=4096)
-    with measuring(model):
-        sweep.kind.check(model)
-        values = sweep.run(REPLACEMENTS[replace], seed, n_rows, progress)
+    n_rows = rows_per_pass(model, evals.n_pos, batch_size, tokens_on_cpu=_COPIED_TOKENS_ON_CPU)
+    with measuring(model), fastest_float32():
+        folded = _folded(model, ABLATIONS[kind])
+        if folded is None:
+            ABLATIONS[kind].check(model)
+        layers = sorted({head.layer for group in groups for head in group})
+        replacement = REPLACEMENTS[replace](CleanOutputs(model, folded), evals, layers, seed, n_rows)
+        sweep = _sweep(model, folded, evals, ABLATIONS[kind], groups, views, n_rows)
+        values = sweep.run(replacement, progress)
     leading = {"layer": range(shape[0]), "head": range(shape[1])}
     if all(is_single_head(entry) for entry in asked):
         values = {name: _on_grid(view, groups, shape) for name, view in values.items()}
@@ -103,73 +112,32 @@ def ablate_heads(
             fingerprint=evals.fingerprint,
             eval_seed=evals.seed,
             window=window,
+            forward="hooked" if folded is None else "fused",
         ),
     )
 
 
-@dataclass(frozen=True)
-class _Sweep:
-    """All ablations of one call: the examples in batches, and in each the groups by the layer that they start in.
+def _folded(model: ModelLike, kind: AblationKind) -> FoldedModel | None:
+    """The model for passes without hooks; None where they would give something else than the model itself."""
+    if kind.own_patterns is None or not isinstance(model, HookedTransformer) or not may_fuse(model):
+        return None
+    if model.tokenizer is not None and getattr(model.tokenizer, "padding_side", "right") == "left":
+        return None  # TransformerLens then takes tokens that look like padding out of attention
+    return FoldedModel.of(model)
 
-    A group's copies start from the residual stream before its first layer, which is computed once per batch; copies
-    that start in the same layer go through the model together.
-    """
 
-    model: ModelLike
-    evals: EvalSet
-    kind: AblationKind
-    groups: list[Group]
-    views: LossViews
-
-    def run(self, source: ReplacementSource, seed: int, batch_size: int, progress: bool) -> dict[str, Tensor]:
-        """The views with the groups as first axis."""
-        layers = sorted({head.layer for group in self.groups for head in group})
-        chunks, n_together = self._chunks(batch_size)
-        starts = range(0, self.evals.n_examples, n_together)
-        n_tokens = len(self.groups) * self.evals.tokens.numel()
-        what = f"{len(self.groups)} ablations, {n_tokens:,} tokens in {len(starts) * len(chunks):,} passes"
-        replacement = source(self.model, self.evals, layers, seed, batch_size)
-        totals = ViewTotals(self.views, len(self.groups), loss_dtype(self.model))
-        for start in with_progress(starts, what, total=len(starts), show=progress):
-            examples = slice(start, min(start + n_together, self.evals.n_examples))
-            rows = start_rows(self.model, self.evals.tokens[examples])
-            replacements = replacement.for_examples(examples)
-            for first_layer, members in chunks:
-                rows = rows.advance(first_layer)
-                totals.add(members, examples, self._losses(rows, first_layer, members, examples, replacements))
-        return totals.finish()
-
-    def _chunks(self, batch_size: int) -> tuple[list[tuple[int, list[int]]], int]:
-        """Groups (by place in the list) that run together, with their first layer, and how many examples at once."""
-        starting: dict[int, list[int]] = {}
-        for place, group in enumerate(self.groups):
-            starting.setdefault(min(group).layer, []).append(place)
-        n_clean = int(any(self._needs_clean(first_layer) for first_layer in starting))
-        n_together = max(1, batch_size // (n_clean + max(map(len, starting.values()))))
-        n_copies = max(1, batch_size // n_together - n_clean)
-        chunks: list[tuple[int, list[int]]] = []
-        for first_layer, places in sorted(starting.items()):
-            parts = np.array_split(places, -(-len(places) // n_copies))  # as equal as can be
-            chunks += [(first_layer, part.tolist()) for part in parts]
-        return chunks, n_together
-
-    def _needs_clean(self, first_layer: int) -> bool:
-        return self.kind.needs_clean(first_layer, self.model.cfg.n_layers)
-
-    def _losses(
-        self, rows: Rows, first_layer: int, members: list[int], examples: slice, replacements: LayerOutputs
-    ) -> Float[Tensor, "group example context_index"]:
-        """One forward pass of several copies from their first layer on."""
-        n_layers, n_examples = self.model.cfg.n_layers, examples.stop - examples.start
-        has_clean = self._needs_clean(first_layer)
-        groups = [self.groups[place] for place in members]
-        worlds = Worlds(groups, has_clean, first_layer, n_layers, n_examples, rows.may_share_attention, replacements)
-        losses = rows.repeat(worlds.n_copies).losses(
-            self.views.indices(examples).repeat(len(groups), 1),
-            hooks=[*worlds.attend_once_in_first_layer(), *self.kind.hooks(worlds), *worlds.replace_heads()],
-            skip=has_clean * n_examples,
-        )
-        return worlds.split(losses)
+def _sweep(
+    model: ModelLike,
+    folded: FoldedModel | None,
+    evals: EvalSet,
+    kind: AblationKind,
+    groups: list[Group],
+    views: LossViews,
+    n_rows: int,
+) -> FusedSweep | HookedSweep:
+    if folded is None or kind.own_patterns is None:
+        return HookedSweep(model, evals, kind, groups, views, n_rows)
+    return FusedSweep(folded, evals, groups, views, kind.own_patterns, n_rows)
 
 
 def _on_grid(

@@ -198,9 +198,13 @@ class FoldedLayer:
         """The stream behind the layer, from that behind and before its attention."""
         return mid if self.mlp is None else self.mlp(residual if self.parallel else mid).add_(mid)
 
-    def __call__(self, residual: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
-        """The residual stream behind the layer."""
+    def outputs(self, residual: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos head_index d_head"]:
+        """Every head's output z, from the stream before the layer."""
         normalized = residual * self.scale.of(residual)
         q, k = self.queries_and_keys(normalized)
         v = self.for_every_head(self.by_head(self.values(normalized)).transpose(1, 2))
-        return self.behind(self.write(self.attend(q, k, v).transpose(1, 2), residual), residual)
+        return self.attend(q, k, v).transpose(1, 2)
+
+    def __call__(self, residual: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+        """The residual stream behind the layer."""
+        return self.behind(self.write(self.outputs(residual), residual), residual)

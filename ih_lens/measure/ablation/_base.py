@@ -80,7 +80,14 @@ class Worlds:
 
 @runtime_checkable
 class AblationKind(Protocol):
-    """One way to ablate; what all have in common, the replaced heads, is not part of it."""
+    """One way to ablate; what all have in common, the replaced heads, is not part of it.
+
+    Attributes:
+        own_patterns: whether an ablated copy attends by its own queries and keys (True) or by the clean ones (False),
+            which is all that the pass without hooks needs to know; None if only hooks can tell what this kind does.
+    """
+
+    own_patterns: bool | None
 
     def check(self, model: ModelLike) -> None:
         """Refuse a model that this kind cannot be measured on.

@@ -7,6 +7,8 @@ from ih_lens.types import Hook, ModelLike
 class Full:
     """The head's output is replaced, and all later queries, keys, values, MLPs and norms see it ("full ablation")."""
 
+    own_patterns: bool | None = True
+
     def check(self, model: ModelLike) -> None:
         """Any model will do."""
 

@@ -17,6 +17,8 @@ class PatternPreserving:
     untouched copy of the examples runs along, so that only one layer's patterns exist at a time.
     """
 
+    own_patterns: bool | None = False
+
     def check(self, model: ModelLike) -> None:
         """Patterns must be replaceable."""
         require_frozen_patterns(model)

@@ -1,6 +1,7 @@
 """What takes the place of an ablated head's z, the weighted sum of its values at each position."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -11,6 +12,7 @@ from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import InputError
 from ih_lens.measure.ablation._base import LayerOutputs
 from ih_lens.measure.forward import start_rows
+from ih_lens.models.folded import FoldedModel
 from ih_lens.types import ModelLike
 
 
@@ -23,11 +25,40 @@ class Replacement(Protocol):
         ...
 
 
+@dataclass(frozen=True, repr=False)
+class CleanOutputs:
+    """Every head's z in the unablated model.
+
+    Attributes:
+        model: the model.
+        folded: the same, folded, where no hook looks on; else None, and the model itself is run.
+    """
+
+    model: ModelLike
+    folded: FoldedModel | None
+
+    def of(
+        self, tokens: Int[Tensor, "example pos"], layers: Sequence[int]
+    ) -> dict[int, Float[Tensor, "example pos head_index d_head"]]:
+        """In these layers, on these tokens."""
+        if self.folded is None:
+            return _hooked_outputs(self.model, tokens, layers)
+        found: dict[int, Tensor] = {}
+        residual = self.folded.embed(tokens.to(self.folded.W_E.device))
+        for place, layer in enumerate(self.folded.layers[: max(layers) + 1]):
+            z = layer.outputs(residual)
+            if place in layers:
+                found[place] = z
+            residual = layer.behind(layer.write(z, residual), residual)
+        return found
+
+
 class Zero:
     """Nothing: the head writes no value at all (the paper's ablation); `b_O` stays, as it is no head's."""
 
-    def __init__(self, model: ModelLike, evals: EvalSet, layers: Sequence[int], seed: int, batch_size: int):  # noqa: ARG002
-        self._zeros = {layer: torch.zeros(1, 1, model.cfg.n_heads, model.cfg.d_head) for layer in layers}
+    def __init__(self, clean: CleanOutputs, evals: EvalSet, layers: Sequence[int], seed: int, batch_size: int):  # noqa: ARG002
+        cfg = clean.model.cfg
+        self._zeros = {layer: torch.zeros(1, 1, cfg.n_heads, cfg.d_head) for layer in layers}
 
     def for_examples(self, examples: slice) -> LayerOutputs:  # noqa: ARG002
         """Zeros for all."""
@@ -41,10 +72,10 @@ class Mean:
     kept in float64.
     """
 
-    def __init__(self, model: ModelLike, evals: EvalSet, layers: Sequence[int], seed: int, batch_size: int):  # noqa: ARG002
+    def __init__(self, clean: CleanOutputs, evals: EvalSet, layers: Sequence[int], seed: int, batch_size: int):  # noqa: ARG002
         sums: dict[int, Tensor] = {}
         for start in range(0, evals.n_examples, batch_size):
-            for layer, z in clean_outputs(model, evals.tokens[start : start + batch_size], layers).items():
+            for layer, z in clean.of(evals.tokens[start : start + batch_size], layers).items():
                 sums[layer] = sums.get(layer, 0) + z.double().sum(dim=(0, 1), keepdim=True)
         self._means = {layer: total / evals.tokens.numel() for layer, total in sums.items()}
 
@@ -59,20 +90,20 @@ class Resample:
     A seeded random cycle through all examples says which: no example stands for itself, and each stands for one.
     """
 
-    def __init__(self, model: ModelLike, evals: EvalSet, layers: Sequence[int], seed: int, batch_size: int):  # noqa: ARG002
+    def __init__(self, clean: CleanOutputs, evals: EvalSet, layers: Sequence[int], seed: int, batch_size: int):  # noqa: ARG002
         if evals.n_examples < 2:
             raise InputError("replace='resample' takes outputs from another example; this evaluation set has only one")
-        self._model = model
+        self._clean = clean
         self._tokens = evals.tokens[other_examples(evals.n_examples, seed)]
         self._layers = layers
 
     def for_examples(self, examples: slice) -> LayerOutputs:
         """What the other examples' heads put out."""
-        return clean_outputs(self._model, self._tokens[examples], self._layers)
+        return self._clean.of(self._tokens[examples], self._layers)
 
 
-ReplacementSource = Callable[[ModelLike, EvalSet, Sequence[int], int, int], Replacement]
-"""Makes a replacement from the model, the evaluation set, the layers needed, a seed and the batch size."""
+ReplacementSource = Callable[[CleanOutputs, EvalSet, Sequence[int], int, int], Replacement]
+"""Makes a replacement from the unablated outputs, the evaluation set, the layers needed, a seed and the batch size."""
 
 REPLACEMENTS: dict[str, ReplacementSource] = {
     "zero": Zero,
@@ -89,7 +120,7 @@ def other_examples(n_examples: int, seed: int) -> Int[Tensor, "example"]:
     return others
 
 
-def clean_outputs(
+def _hooked_outputs(
     model: ModelLike, tokens: Int[Tensor, "example pos"], layers: Sequence[int]
 ) -> dict[int, Float[Tensor, "example pos head_index d_head"]]:
     """Every head's z in these layers of the unablated model."""

@@ -58,6 +58,17 @@ def new_folder(path: Path, *, replace: bool = False) -> Generator[Path]:
         shutil.rmtree(replaced)  # only now, so that a kill in the middle of it finds the new one in place
 
 
+@contextmanager
+def temporary_folder(parent: Path) -> Generator[Path]:
+    """An empty folder inside another, for what is of use only until the end."""
+    place = _temporary(parent / "work")
+    place.mkdir(parents=True)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
 def remove_folder(path: Path) -> None:
     """Remove a folder; it loses its name first, so that no half of it is ever found under it."""
     temporary = _temporary(path)

@@ -23,3 +23,7 @@ class DamagedFileError(IHLensError):
 
 class RunError(IHLensError):
     """A run folder cannot be used as asked: it holds another configuration, or is not finished."""
+
+
+class WorkerError(IHLensError):
+    """Processes that worked on a task kept dying, most often for want of memory."""

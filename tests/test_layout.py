@@ -11,13 +11,14 @@ import pytest
 import ih_lens
 
 PACKAGE = Path(ih_lens.__file__).parent
-BASE = {"types", "errors", "validate", "atomic", "progress"}
+BASE = {"types", "errors", "validate", "atomic", "progress", "parallel"}
 ALLOWED = {
     "types": {"errors"},
     "errors": set(),
     "validate": {"types", "errors"},
     "atomic": set(),
     "progress": set(),
+    "parallel": {"atomic", "errors"},
     "results": BASE,
     "models": BASE,
     "data": BASE | {"models"},

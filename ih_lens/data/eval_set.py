@@ -2,13 +2,18 @@
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Int
+from safetensors.torch import save
 from torch import Tensor
 
+from ih_lens.atomic import write_bytes
 from ih_lens.data.corpus import int64_bytes
 from ih_lens.data.streams import Stream, as_uniform, random_words
+from ih_lens.errors import DamagedFileError
+from ih_lens.models.files import read_tensors
 from ih_lens.validate import token_batch
 
 
@@ -46,9 +51,39 @@ class EvalSet:
         n_examples, n_pos = kept.shape
         draws = as_uniform(random_words(seed, Stream.RANDOM_INDEX, 0, n_examples))
         random_index = torch.from_numpy(draws * (n_pos - 1)).long() + 1
-        shape = torch.tensor(kept.shape)
-        digest = hashlib.sha256(b"".join(int64_bytes(part) for part in (shape, kept, random_index)))
-        return cls(kept, random_index, seed, digest.hexdigest())
+        return cls(kept, random_index, seed, _fingerprint(kept, random_index))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the evaluation set as one safetensors file, in one step.
+
+        Examples:
+            >>> evals.save("evals.safetensors")
+            PosixPath('evals.safetensors')
+        """
+        tensors = {"tokens": self.tokens, "random_index": self.random_index, "seed": torch.tensor(self.seed)}
+        write_bytes(Path(path), save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path, *, fingerprint: str | None = None) -> "EvalSet":
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+            fingerprint: what the examples must have, if it is known.
+
+        Raises:
+            DamagedFileError: if there is no such file, or another content than expected.
+        """
+        tensors = read_tensors(Path(path))
+        if set(tensors) != {"tokens", "random_index", "seed"}:
+            raise DamagedFileError(f"{path} holds no evaluation set but {', '.join(tensors)}; write it with save()")
+        found = _fingerprint(tensors["tokens"], tensors["random_index"])
+        if fingerprint not in (None, found):
+            raise DamagedFileError(
+                f"{path} holds examples of the fingerprint {found}, expected was {fingerprint}; restore it from a copy"
+            )
+        return cls(tensors["tokens"], tensors["random_index"], int(tensors["seed"]), found)
 
     @property
     def n_examples(self) -> int:
@@ -59,3 +94,8 @@ class EvalSet:
     def n_pos(self) -> int:
         """Tokens per example."""
         return self.tokens.shape[1]
+
+
+def _fingerprint(tokens: Int[Tensor, "example pos"], random_index: Int[Tensor, "example"]) -> str:
+    parts = (torch.tensor(tokens.shape), tokens, random_index)
+    return hashlib.sha256(b"".join(int64_bytes(part) for part in parts)).hexdigest()

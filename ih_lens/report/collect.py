@@ -33,7 +33,7 @@ class Collector:
     Attributes:
         evals: examples that every model is measured on.
         settings: what the numbers depend on, with its context indices chosen.
-        workers: processes.
+        workers: processes; None takes what joblib is configured to.
         progress: whether to show the cost and a bar on a terminal.
         n_taken: measurements taken so far.
         n_stored: measurements that were found in the store.
@@ -42,7 +42,7 @@ class Collector:
 
     evals: EvalSet
     settings: TableSettings
-    workers: int
+    workers: int | None
     progress: bool
     n_taken: int = 0
     n_stored: int = 0

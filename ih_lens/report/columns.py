@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -112,10 +112,12 @@ def _held_out(column: Column, settings: TableSettings) -> EvalSet:
 
 
 def _column(name: str, run: Run, store: str | Path | None) -> Column:
+    run = replace(run, path=run.path.resolve())  # workers may be in another folder
     snapshots = run.snapshots
     if not snapshots:
         raise InputError(f"{run.path} has no snapshot yet; train it first")
-    return Column(name, run, snapshots, MeasurementStore(run.path / STORE_FOLDER if store is None else store))
+    folder = run.path / STORE_FOLDER if store is None else Path(store).resolve()
+    return Column(name, run, snapshots, MeasurementStore(folder))
 
 
 def _unique_names(places: Sequence[Path]) -> dict[Path, str]:

@@ -1,21 +1,23 @@
-"""Which measurements a table lacks, and taking them: one job per snapshot, in this process or in several."""
+"""Which measurements a table lacks, and taking them: one job per snapshot, in this process, in several or a cluster."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from joblib import Parallel, delayed
 from transformer_lens import HookedTransformer
 
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import DamagedFileError, IHLensError
 from ih_lens.models.config_json import config_to_json
 from ih_lens.models.snapshots import Snapshot
-from ih_lens.progress import with_progress
+from ih_lens.parallel import Task, run_tasks, torch_threads
+from ih_lens.progress import progress_bar
+from ih_lens.report.devices import device_for_job
+from ih_lens.report.examples import SharedExamples
 from ih_lens.report.measuring import MEASUREMENTS
 from ih_lens.report.settings import TableSettings
 from ih_lens.report.store import MeasurementStore, entry_key
@@ -108,29 +110,38 @@ def plan(wanted: Iterable[Job]) -> Plan:
     return result
 
 
-def run_job(job: Job, evals: EvalSet, settings: TableSettings) -> int:
-    """Measure one snapshot and store each result as soon as it is there; returns how many."""
+def run_job(job: Job, examples: SharedExamples, settings: TableSettings) -> int:
+    """Measure what one snapshot lacks and store each result as soon as it is there; returns how many."""
+    # a job is run again if its worker died, or was only thought dead
+    missing = [entry for entry in job.entries if not job.store.holds(entry.key)]
     try:
-        model = job.snapshot.load(device=settings.device)
-        for entry in job.entries:
-            measured = entry.measure(model, evals, settings)
-            job.store.write(entry.key, measured.assign_attrs(model=str(job.snapshot)))
+        if missing:
+            with torch_threads(settings.threads), device_for_job(settings.device) as device:
+                _measure(replace(job, entries=tuple(missing)), examples.get(), replace(settings, device=device))
     except IHLensError as error:
         raise type(error)(f"{job.snapshot}: {error}") from error
-    return len(job.entries)
+    return len(missing)
+
+
+def _measure(job: Job, evals: EvalSet, settings: TableSettings) -> None:
+    model = job.snapshot.load(device=settings.device)
+    for entry in job.entries:
+        measured = entry.measure(model, evals, settings)
+        job.store.write(entry.key, measured.assign_attrs(model=str(job.snapshot)))
 
 
 def run_jobs(
-    jobs: Sequence[Job], evals: EvalSet, settings: TableSettings, *, workers: int, progress: bool, what: str
+    jobs: Sequence[Job], evals: EvalSet, settings: TableSettings, *, workers: int | None, progress: bool, what: str
 ) -> None:
     """Take all measurements of a plan.
 
-    Workers write into the store themselves: an interruption loses only the snapshots in flight. A joblib backend
-    chosen outside (`joblib.parallel_config`) is used.
+    Workers write into the stores themselves: an interruption or a worker that dies loses only the snapshots in
+    flight, and those are run again. A joblib backend chosen outside (`joblib.parallel_config`) is used.
     """
     if not jobs:
         return
-    tasks = (delayed(run_job)(job, evals, settings) for job in jobs)
-    done = Parallel(n_jobs=workers, return_as="generator_unordered")(tasks)
-    for _ in with_progress(done, what, total=len(jobs), show=progress):
-        pass
+    stores = {job.store.folder: job.store for job in jobs}
+    examples = {folder: SharedExamples.beside(folder, evals) for folder in stores}
+    tasks = [Task(str(job.snapshot), partial(run_job, job, examples[job.store.folder], settings)) for job in jobs]
+    with progress_bar(what, total=len(tasks), show=progress) as report:
+        run_tasks(tasks, folder=next(iter(stores)), workers=workers, report=report)

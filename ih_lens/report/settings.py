@@ -25,7 +25,9 @@ class TableSettings:
         replace: what stands in for an ablated head's output: "zero", "mean" or "resample".
         seed: of the evaluation set's random indices, of the random tokens that heads are scored on, and of "resample".
         batch_size: examples per forward pass, None for the default of each measurement; changes no number.
-        device: where models run; changes numbers only by rounding.
+        device: where models run; changes numbers only by rounding. Workers that are given "cuda" share the machine's
+            GPUs, "cuda:1" is that one.
+        threads: of PyTorch in each worker; changes numbers only by rounding, so it does not follow from `workers`.
 
     Example:
         >>> TableSettings().resolved(48).context_indices
@@ -43,10 +45,12 @@ class TableSettings:
     seed: int = 0
     batch_size: int | None = None
     device: str = "cpu"
+    threads: int = 1
 
     def __post_init__(self) -> None:
         at_least("window", self.window, 0)
         at_least("n_text_examples", self.n_text_examples, 1)
+        at_least("threads", self.threads, 1)
         one_of("ablation", self.ablation, list(ABLATIONS))
         one_of("replace", self.replace, list(REPLACEMENTS))
         for name in ("n_examples", "batch_size"):

@@ -78,6 +78,13 @@ class MeasurementStore:
                 f"the stored measurement {path} is damaged ({error}); delete it and measure again"
             ) from error
 
+    def holds(self, key: str) -> bool:
+        """Whether a whole entry is there."""
+        try:
+            return self.read(key) is not None
+        except DamagedFileError:
+            return False
+
 
 def _is_text(array: np.ndarray) -> bool:
     return array.dtype.kind not in "fiub"

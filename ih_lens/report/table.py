@@ -57,7 +57,7 @@ class ModelAnalysisTable:
         evals: EvalSet | None = None,
         settings: TableSettings | None = None,
         store: str | Path | None = None,
-        workers: int = 1,
+        workers: int | None = None,
         progress: bool = True,
         rows: Sequence[Row] = PAPER_ROWS,
     ) -> "ModelAnalysisTable":
@@ -73,7 +73,8 @@ class ModelAnalysisTable:
             evals: examples to measure on; by default the runs' held-out tokens, which must then be the same.
             settings: what the numbers depend on.
             store: folder of the measurements; by default `measured` inside each run's folder.
-            workers: processes that measure side by side; a joblib backend chosen outside is used.
+            workers: processes that measure side by side; by default what `joblib.parallel_config` says, for a cluster,
+                and otherwise this process alone.
             progress: show the cost and a bar, if this is a terminal.
             rows: what to analyse and to show.
 
@@ -81,11 +82,13 @@ class ModelAnalysisTable:
             InputError: if there is nothing to measure, on no examples, or a context index lies outside them.
             FingerprintError: if the runs hold out different examples and `evals` is not given.
             DamagedFileError: if a run or a snapshot is damaged.
+            WorkerError: if worker processes keep dying; what was measured until then is kept.
 
         Example:
             >>> ModelAnalysisTable.from_runs({"plain": [run_1, run_2], "smeared keys": ["runs/1L-smeared"]}, workers=4)
         """
-        at_least("workers", workers, 1)
+        if workers is not None:
+            at_least("workers", workers, 1)
         settings = settings or TableSettings()
         series, columns = arrange(runs, store)
         examples = evaluation_set(columns, evals, settings)

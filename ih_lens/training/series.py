@@ -4,10 +4,9 @@ import json
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-import torch
-from joblib import Parallel, delayed
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from ih_lens.data.corpus import Corpus
 from ih_lens.errors import InputError
 from ih_lens.models.runs import LOSSES_FILE, Run, open_run
 from ih_lens.models.series import ModelSpec
+from ih_lens.parallel import Task, run_tasks, torch_threads
 from ih_lens.progress import watched_console
 from ih_lens.training.config import TrainConfig
 from ih_lens.training.trainer import train
@@ -30,19 +30,20 @@ def train_series(
     config: TrainConfig | Mapping[str, TrainConfig],
     *,
     out: str | Path,
-    workers: int = 1,
+    workers: int | None = None,
     progress: bool = True,
 ) -> list[Run]:
     """Train every model of a series, each into the folder `out`/name; all see the same examples in the same order.
 
-    What was trained before is not trained again, and what was interrupted is continued.
+    What was trained before is not trained again, and what was interrupted, a worker that died included, is continued.
 
     Args:
         specs: the models.
         corpus: what all of them are trained on.
         config: one configuration, or one per name of a model.
         out: folder of the runs.
-        workers: models that are trained at the same time; a joblib backend chosen outside is used.
+        workers: models that are trained at the same time; by default what `joblib.parallel_config` says, for a
+            cluster, and otherwise one after the other.
         progress: show how far each model is, if this is a terminal or a notebook.
 
     Returns:
@@ -50,12 +51,14 @@ def train_series(
 
     Raises:
         InputError: if two models share a name, or one has no configuration.
+        WorkerError: if worker processes keep dying.
 
     Examples:
         >>> config = TrainConfig(n_steps=1000, batch_size=32, lr=1e-3)
         >>> train_series(smeared_key_models("tiny"), RestartCycle(), config, out="runs", workers=2)
     """
-    at_least("workers", workers, 1)
+    if workers is not None:
+        at_least("workers", workers, 1)
     names = [spec.name for spec in specs]
     if not names or len(set(names)) < len(names):
         raise InputError(f"specs: expected at least one model and different names, got {', '.join(names) or 'none'}")
@@ -64,19 +67,19 @@ def train_series(
     if missing:
         raise InputError(f"config: no training configuration for {', '.join(sorted(missing))}")
     folders = {name: Path(out) / name for name in names}
-    jobs = [delayed(_train_one)(spec, corpus, configs[spec.name], folders[spec.name]) for spec in specs]
+    tasks = [
+        # workers may be in another folder
+        Task(spec.name, partial(_train_one, spec, corpus, configs[spec.name], folders[spec.name].resolve()))
+        for spec in specs
+    ]
     with _progress({folders[name]: configs[name].n_steps for name in names}, shown=progress):
-        Parallel(n_jobs=workers)(jobs)
+        run_tasks(tasks, folder=Path(out).resolve(), workers=workers)
     return [open_run(folder) for folder in folders.values()]
 
 
 def _train_one(spec: ModelSpec, corpus: Tensor | Corpus, config: TrainConfig, folder: Path) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # two processes of one thread are faster than one of two, and a run records its threads
-    try:
+    with torch_threads(1):  # two processes of one thread are faster than one of two, and a run records its threads
         train(spec.cfg, corpus, config, out=folder, smeared_keys=spec.smeared_keys, progress=False)
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager

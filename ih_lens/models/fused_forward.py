@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens import HookedTransformer
 from transformer_lens.components.abstract_attention import AbstractAttention
@@ -21,6 +21,8 @@ from transformer_lens.components.transformer_block import TransformerBlock
 from transformer_lens.utilities.architectures import POST_NORM_ARCHITECTURES
 
 from ih_lens.errors import CapabilityError
+from ih_lens.models.causal_attention import causal_attention
+from ih_lens.models.chunked_loss import chunked_loss
 from ih_lens.models.smeared_keys import SmearedKeyAttention, SmearedKeyGroupedQueryAttention, smear_keys
 
 _ATTENTION = (Attention, GroupedQueryAttention, SmearedKeyAttention, SmearedKeyGroupedQueryAttention)
@@ -65,15 +67,33 @@ def fused_logits(model: HookedTransformer, tokens: Int[Tensor, "batch pos"]) -> 
         True
     """
     require_fused_forward(model)
+    return F.linear(_before_unembedding(model, tokens), model.unembed.W_U.T, model.unembed.b_U)
+
+
+def fused_loss(model: HookedTransformer, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
+    """The mean loss of predicting every token but the first, in nats; differentiable once, and no hook runs.
+
+    Agrees with `model(tokens, return_type="loss")` up to rounding. The logits of all positions are never held.
+
+    Args:
+        model: as for `fused_logits`, but not checked here, at every step: `require_fused_forward` accepted it.
+        tokens: ids, on the model's device.
+    """
+    normalized = _before_unembedding(model, tokens, n_left_out=1).flatten(0, 1)
+    return chunked_loss(normalized, model.unembed.W_U, model.unembed.b_U, tokens[:, 1:].flatten())
+
+
+def _before_unembedding(
+    model: HookedTransformer, tokens: Int[Tensor, "batch pos"], n_left_out: int = 0
+) -> Float[Tensor, "batch kept_pos d_model"]:
+    """The final residual stream, normalized, without that many last positions."""
     residual = F.embedding(tokens, model.embed.W_E)
     n_pos, kind = tokens.shape[1], model.cfg.positional_embedding_type
     if kind == "standard":
         residual = residual + model.pos_embed.W_pos[:n_pos]
     positions = model.pos_embed.W_pos[:n_pos] if kind == "shortformer" else None
-    residual = fused_layers(model, residual, range(model.cfg.n_layers), positions)
-    if model.cfg.normalization_type is not None:
-        residual = normalize(model.ln_final, residual)
-    return F.linear(residual, model.unembed.W_U.T, model.unembed.b_U)
+    residual = fused_layers(model, residual, range(model.cfg.n_layers), positions)[:, : n_pos - n_left_out]
+    return residual if model.cfg.normalization_type is None else normalize(model.ln_final, residual)
 
 
 def fused_layers(
@@ -249,16 +269,8 @@ def _attend(
     k: Float[Tensor, "batch pos head_index d_head"],
     v: Float[Tensor, "batch pos head_index d_head"],
 ) -> Float[Tensor, "batch pos head_index d_head"]:
-    mask = _mask(attention, q)
-    z = F.scaled_dot_product_attention(
-        q.transpose(1, 2),
-        k.transpose(1, 2),
-        v.transpose(1, 2),
-        attn_mask=mask,
-        is_causal=mask is None,
-        scale=1 / float(attention.attn_scale),
-    )
-    return z.transpose(1, 2)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return causal_attention(q, k, v, **score_terms(attention)).transpose(1, 2)
 
 
 def score_terms(attention: Any) -> dict[str, Any]:
@@ -272,22 +284,6 @@ def score_terms(attention: Any) -> dict[str, Any]:
         "window": None if window is None else int(window),
         "slopes": None if slopes is None else slopes.to(attention.W_Q.dtype),
     }
-
-
-def _mask(
-    attention: AbstractAttention, q: Float[Tensor, "batch pos head_index d_head"]
-) -> Float[Tensor, "head_index query_pos key_pos"] | Bool[Tensor, "query_pos key_pos"] | None:
-    """What local attention and ALiBi need beyond causality."""
-    n_pos, alibi = q.shape[1], attention.cfg.positional_embedding_type == "alibi"
-    if attention.attn_type != "local" and not alibi:
-        return None
-    seen = torch.ones(n_pos, n_pos, dtype=torch.bool, device=q.device).tril()
-    if attention.attn_type == "local":
-        seen = seen.triu(1 - int(attention.cfg.window_size or n_pos))
-    if not alibi:
-        return seen
-    bias = AbstractAttention.create_alibi_bias(attention.cfg.n_heads, n_pos, q.device)
-    return bias.to(q.dtype).masked_fill(~seen, -torch.inf)
 
 
 def mlp_output(mlp: Any, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:

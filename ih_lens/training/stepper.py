@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformer_lens import HookedTransformer
 
 from ih_lens.errors import CapabilityError
-from ih_lens.models.fused_forward import fused_logits, require_fused_forward
+from ih_lens.models.fused_forward import fused_loss, require_fused_forward
+from ih_lens.models.matmul import fastest_float32
 from ih_lens.training.config import TrainConfig
 
 Forward: TypeAlias = Literal["fused", "hooked"]
@@ -40,11 +41,13 @@ class NextTokenLoss(nn.Module):
     def __init__(self, model: HookedTransformer, forward: Forward) -> None:
         super().__init__()
         self.model = model
-        self._logits = (lambda tokens: fused_logits(model, tokens)) if forward == "fused" else model
+        self._fused = forward == "fused"
 
     def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
         """The loss over all examples and context indices."""
-        logits = self._logits(tokens)[:, :-1]
+        if self._fused:
+            return fused_loss(self.model, tokens)
+        logits = self.model(tokens)[:, :-1]
         if logits.dtype == torch.bfloat16:
             logits = logits.float()
         return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
@@ -59,11 +62,12 @@ def take_step(
     grad_clip: float | None,
 ) -> Float[Tensor, ""]:
     """Update the weights once; returns the loss before the update, without waiting for the device."""
-    with torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        loss = loss_of(tokens)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    if grad_clip is not None:
-        nn.utils.clip_grad_norm_(loss_of.parameters(), grad_clip)
-    optimizer.step()
+    with fastest_float32():
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = loss_of(tokens)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if grad_clip is not None:
+            nn.utils.clip_grad_norm_(loss_of.parameters(), grad_clip)
+        optimizer.step()
     return loss.detach()

@@ -1,6 +1,6 @@
 """Attention patterns, layer by layer: each is reduced to what a measure needs before the next one is made."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,9 @@ from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
 from ih_lens.measure.forward import measuring
+from ih_lens.measure.fused_attention import LayerAttention, Visit, start_fused_pass
 from ih_lens.models.capabilities import require_causal
+from ih_lens.models.matmul import fastest_float32
 from ih_lens.types import Hook, ModelLike
 from ih_lens.validate import at_least, finite_weights, start_column, token_batch
 
@@ -17,19 +19,28 @@ _BATCH_ELEMENTS = 2**24
 """Entries of one layer's patterns in a batch: 64 MiB in float32."""
 
 
+def _mean_over_examples(reduced: Float[Tensor, "example layer head_index *rest"]) -> Tensor:
+    return reduced.mean(dim=0)
+
+
 @dataclass(frozen=True)
-class LayerAttention:
-    """One layer's attention on one batch, at least in float32.
+class AttentionReduction:
+    """What a measure makes of the attention of every layer.
 
     Attributes:
-        layer: zero-based.
-        pattern: what each query attends to.
-        values: value vectors with their biases, one per head also under grouped queries; None unless asked for.
+        reduce: from one layer's attention on a batch, and the range of examples that the batch is, to one number (or
+            more) per example and head: [batch, head_index, ...].
+        finish: from these of all examples, [example, layer, head_index, ...] on the CPU, to the measure; by default
+            their mean over examples.
+        with_values: whether value vectors are needed beside patterns.
+        by_queries: whether `reduce` may be given blocks of queries instead of all of them at once; what it makes of
+            a layer's blocks is then added up.
     """
 
-    layer: int
-    pattern: Float[Tensor, "batch head_index query_pos key_pos"]
-    values: Float[Tensor, "batch pos head_index d_head"] | None = None
+    reduce: Callable[[LayerAttention, slice], Float[Tensor, "batch head_index *rest"]]
+    finish: Callable[[Float[Tensor, "example layer head_index *rest"]], Tensor] = _mean_over_examples
+    with_values: bool = False
+    by_queries: bool = False
 
 
 def widen(activation: Tensor) -> Tensor:
@@ -49,6 +60,13 @@ def measurable_tokens(
     """
     finite_weights(model)
     require_causal(model)
+    return fitting_tokens(model, tokens, min_length=min_length, has_bos=has_bos)
+
+
+def fitting_tokens(
+    model: ModelLike, tokens: Tensor, *, min_length: int = 1, has_bos: bool = False
+) -> Int[Tensor, "example pos"]:
+    """As `measurable_tokens`, of a model whose weights were looked at already."""
     token_batch(tokens, d_vocab=model.cfg.d_vocab, n_ctx=model.cfg.n_ctx, min_length=min_length)
     if has_bos:
         start_column(tokens)
@@ -68,11 +86,15 @@ def visit_attention(
     tokens: Int[Tensor, "batch pos"],
     visit: Callable[[LayerAttention], None],
     *,
-    layers: Sequence[int] | None = None,
+    layers: Collection[int] | None = None,
     with_values: bool = False,
-    hooks: Sequence[Hook] = (),
+    by_queries: bool = False,
+    watched: Mapping[str, Callable[[Tensor], None]] | None = None,
 ) -> None:
-    """Run the model up to its final LayerNorm and show `visit` the attention of each layer as it is made.
+    """Run the model as far as needed and show `visit` the attention of each layer as it is made.
+
+    A HookedTransformer that the fused layers cover is run by them, unless hooks wait in it; any other model is run
+    with hooks.
 
     Args:
         model: is left as it was, its own hooks included; what they change is seen.
@@ -80,15 +102,40 @@ def visit_attention(
         visit: gets the layers in order and should keep as little of them as it can.
         layers: only these; all by default.
         with_values: give the value vectors too.
-        hooks: more hooks, as `run_with_hooks` takes them.
+        by_queries: where this is faster, show a layer in several blocks of queries.
+        watched: who gets which other activation, by the name of its hook point; see `Visit`.
     """
-    attention_hooks = [
-        hook
-        for layer in (range(model.cfg.n_layers) if layers is None else layers)
-        for hook in _layer_hooks(model, layer, visit, with_values)
-    ]
+    asked = range(model.cfg.n_layers) if layers is None else layers
+    wanted = Visit(visit, asked, with_values, by_queries, watched or {})
+    tokens = tokens.to(model.cfg.device)
+    with measuring(model), fastest_float32():
+        fused = start_fused_pass(model, tokens)
+        if fused is not None:
+            fused.run(wanted)
+        else:
+            model.run_with_hooks(tokens, return_type=None, fwd_hooks=_hooks(model, wanted))
+
+
+def forward_used(model: ModelLike) -> str:
+    """Which forward pass `visit_attention` runs: "fused", or "hooked" where that cannot be."""
     with measuring(model):
-        model.run_with_hooks(tokens.to(model.cfg.device), return_type=None, fwd_hooks=[*attention_hooks, *hooks])
+        tokens = torch.zeros(1, 1, dtype=torch.int64, device=model.cfg.device)
+        return "hooked" if start_fused_pass(model, tokens) is None else "fused"
+
+
+def measure_attention(
+    model: ModelLike,
+    tokens: Int[Tensor, "example pos"],
+    reductions: Sequence[AttentionReduction],
+    *,
+    batch_size: int | None = None,
+) -> list[Tensor]:
+    """What each of several measures makes of the same tokens, from one run of the model; on the CPU."""
+    parts: list[list[Tensor]] = [[] for _ in reductions]
+    for examples in batches(model, tokens, batch_size):
+        for part, reduced in zip(parts, _reduce_batch(model, tokens, examples, reductions), strict=True):
+            part.append(reduced)
+    return [reduction.finish(torch.cat(part)) for reduction, part in zip(reductions, parts, strict=True)]
 
 
 def reduce_attention(
@@ -99,20 +146,12 @@ def reduce_attention(
     with_values: bool = False,
     batch_size: int | None = None,
 ) -> Float[Tensor, "example layer head_index *rest"]:
-    """One number (or more) per example and head, reduced from each layer's attention at once; on the CPU.
+    """One number (or more) per example and head, reduced from each layer's whole attention at once; on the CPU.
 
     `reduction` gets one layer's attention and the range of examples that it belongs to.
     """
-    reduced: list[Tensor] = []
-    for examples in batches(model, tokens, batch_size):
-        per_layer: list[Tensor] = []
-
-        def visit(attention: LayerAttention, examples: slice = examples, kept: list[Tensor] = per_layer) -> None:
-            kept.append(reduction(attention, examples).cpu())
-
-        visit_attention(model, tokens[examples], visit, with_values=with_values)
-        reduced.append(torch.stack(per_layer, dim=1))
-    return torch.cat(reduced)
+    kept = AttentionReduction(reduction, finish=lambda reduced: reduced, with_values=with_values)
+    return measure_attention(model, tokens, [kept], batch_size=batch_size)[0]
 
 
 def attention_window(model: ModelLike, layer: int) -> int | None:
@@ -123,9 +162,35 @@ def attention_window(model: ModelLike, layer: int) -> int | None:
     return int(cfg.window_size)
 
 
-def _layer_hooks(
-    model: ModelLike, layer: int, visit: Callable[[LayerAttention], None], with_values: bool
-) -> list[Hook]:
+def _reduce_batch(
+    model: ModelLike, tokens: Int[Tensor, "example pos"], examples: slice, reductions: Sequence[AttentionReduction]
+) -> list[Float[Tensor, "batch layer head_index *rest"]]:
+    """All reductions of one batch."""
+    sums: list[dict[int, Tensor]] = [{} for _ in reductions]
+
+    def visit(attention: LayerAttention) -> None:
+        for so_far, reduction in zip(sums, reductions, strict=True):
+            reduced = reduction.reduce(attention, examples)
+            layer = attention.layer
+            so_far[layer] = so_far[layer] + reduced if layer in so_far else reduced
+
+    with_values = any(reduction.with_values for reduction in reductions)
+    by_queries = all(reduction.by_queries for reduction in reductions)
+    visit_attention(model, tokens[examples], visit, with_values=with_values, by_queries=by_queries)
+    return [torch.stack([so_far[layer].cpu() for layer in sorted(so_far)], dim=1) for so_far in sums]
+
+
+def _hooks(model: ModelLike, wanted: Visit) -> list[Hook]:
+    """The hooks that show what is wanted."""
+
+    def shown(see: Callable[[Tensor], None]) -> Callable[..., None]:
+        return lambda activation, hook: see(widen(activation))  # noqa: ARG005
+
+    watched = [(name, shown(see)) for name, see in wanted.watched.items()]
+    return [*(hook for layer in wanted.layers for hook in _layer_hooks(model, layer, wanted)), *watched]
+
+
+def _layer_hooks(model: ModelLike, layer: int, wanted: Visit) -> list[Hook]:
     """The hooks that put together one layer's `LayerAttention`; values come before the pattern."""
     values: list[Tensor] = []
 
@@ -134,7 +199,7 @@ def _layer_hooks(
         values.append(widen(activation).repeat_interleave(n_sharing, dim=2))
 
     def show(activation: Tensor, hook: HookPoint) -> None:  # noqa: ARG001
-        visit(LayerAttention(layer, widen(activation), values.pop() if with_values else None))
+        wanted.attention(LayerAttention(layer, widen(activation), values.pop() if wanted.with_values else None))
 
     name = f"blocks.{layer}.attn.hook_"
-    return [*([(name + "v", keep_values)] if with_values else []), (name + "pattern", show)]
+    return [*([(name + "v", keep_values)] if wanted.with_values else []), (name + "pattern", show)]

@@ -2,21 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens.hook_points import HookPoint
 
 from ih_lens.errors import CapabilityError
-from ih_lens.measure.attention import LayerAttention, batches, measurable_tokens, visit_attention, widen
+from ih_lens.measure.attention import batches, measurable_tokens, visit_attention
+from ih_lens.measure.fused_attention import EMBEDDING, FINAL_SCALE, POSITIONS, LayerAttention, mlp_name
 from ih_lens.models.capabilities import require_direct_path
-from ih_lens.models.effective import EffectiveWeights, effective_weights
-from ih_lens.types import Hook, ModelLike
+from ih_lens.models.effective import layer_matrix, precise, unembedding_columns, value_bias
+from ih_lens.types import ModelLike
 from ih_lens.validate import layer_indices
-
-_FINAL_SCALE = "ln_final.hook_scale"
 
 
 def logit_attribution(
@@ -56,22 +55,11 @@ def logit_attribution(
     """
     tokens = _attributable(model, tokens)
     chosen = layer_indices(range(model.cfg.n_layers) if layers is None else layers, model.cfg.n_layers)
-    weights = effective_weights(model)
-    n_examples, n_dest = tokens.shape[0], tokens.shape[1] - 1
-    result = torch.empty(n_examples, len(chosen), model.cfg.n_heads, n_dest, n_dest, dtype=weights.W_U.dtype)
+    columns = unembedding_columns(model, tokens[:, 1:])
+    n_examples, n_dest = columns.shape[:2]
+    result = torch.zeros(n_examples, len(chosen), model.cfg.n_heads, n_dest, n_dest, dtype=columns.dtype)
     for examples in batches(model, tokens, batch_size):
-        batch = tokens[examples]
-        columns = _next_token_columns(weights, batch)
-        scale: dict[str, Tensor] = {}
-
-        def visit(attention: LayerAttention, examples: slice = examples, columns: Tensor = columns) -> None:
-            by_source = _by_source(attention, weights, columns)
-            result[examples, chosen.index(attention.layer)] = by_source.cpu()
-
-        hooks = _final_scale_hooks(model, scale) if ln_scale else []
-        visit_attention(model, batch, visit, layers=chosen, with_values=True, hooks=hooks)
-        if scale:
-            result[examples] /= scale[_FINAL_SCALE].cpu()[:, None, None, :, None]
+        _attribute_batch(model, tokens[examples], columns[examples], chosen, result[examples], ln_scale=ln_scale)
     return result
 
 
@@ -119,8 +107,10 @@ def logit_terms(model: ModelLike, tokens: Tensor, *, batch_size: int | None = No
         >>> terms.heads.mean(dim=(0, 3))  # the mean effect of each head
     """
     tokens = _attributable(model, tokens)
-    weights = effective_weights(model)
-    parts = [_batch_terms(model, weights, tokens[examples]) for examples in batches(model, tokens, batch_size)]
+    columns = unembedding_columns(model, tokens[:, 1:])
+    parts = [
+        _batch_terms(model, tokens[examples], columns[examples]) for examples in batches(model, tokens, batch_size)
+    ]
     names = ("embedding", "positional", "heads", "mlps", "biases")
     return LogitTerms(**{name: torch.cat([part[name] for part in parts]).cpu() for name in names})
 
@@ -137,94 +127,112 @@ def _attributable(model: ModelLike, tokens: Tensor) -> Int[Tensor, "example pos"
     return tokens
 
 
-def _next_token_columns(
-    weights: EffectiveWeights, tokens: Int[Tensor, "batch pos"]
-) -> Float[Tensor, "batch dest d_model"]:
-    """The effective unembedding's column of the token after each destination."""
-    return weights.W_U.T[tokens[:, 1:].to(weights.W_U.device)]
+def _attribute_batch(
+    model: ModelLike,
+    tokens: Int[Tensor, "batch pos"],
+    columns: Float[Tensor, "batch dest d_model"],
+    layers: Sequence[int],
+    result: Float[Tensor, "batch layer head dest src"],
+    *,
+    ln_scale: bool,
+) -> None:
+    """Fill in the attribution of one batch; sources behind a block's destinations are zero already."""
+    reads, n_dest = _reads(model, columns), columns.shape[1]
+    filled: set[tuple[int, int, int]] = set()
+
+    def visit(attention: LayerAttention) -> None:
+        start, (n_queries, n_keys) = attention.first_query, attention.pattern.shape[2:]
+        stop, n_src = min(start + n_queries, n_dest), min(n_keys, n_dest)
+        logits = reads(attention.layer)[:, :, start:stop] @ _unbiased_values(model, attention, n_src).mT
+        logits *= attention.pattern[:, :, : stop - start, :n_src]
+        result[:, layers.index(attention.layer), :, start:stop, :n_src] = logits.cpu()
+        filled.add((start, stop, n_src))
+
+    scale: dict[str, Tensor] = {}
+    watched = _final_scale(model, scale) if ln_scale else {}
+    visit_attention(model, tokens, visit, layers=layers, with_values=True, by_queries=True, watched=watched)
+    for start, stop, n_src in filled if scale else ():
+        result[..., start:stop, :n_src] /= scale[FINAL_SCALE].cpu()[:, None, None, start:stop, None]
 
 
 def _reads(
-    attention: LayerAttention, weights: EffectiveWeights, columns: Float[Tensor, "batch dest d_model"]
-) -> Float[Tensor, "batch dest head_index d_head"]:
-    """What each head's output is multiplied with to give the next token's logit."""
-    return torch.einsum("bdm,hkm->bdhk", columns, weights.W_O[attention.layer])
+    model: ModelLike, columns: Float[Tensor, "batch dest d_model"]
+) -> Callable[[int], Float[Tensor, "batch head_index dest d_head"]]:
+    """From a layer to what each head's output is multiplied with to give the next token's logit."""
+
+    @lru_cache(maxsize=1)  # a layer's blocks of queries come one after the other
+    def of_layer(layer: int) -> Float[Tensor, "batch head_index dest d_head"]:
+        W_O = layer_matrix(model, "W_O", layer).to(columns)
+        return (columns @ W_O.flatten(0, 1).mT).unflatten(-1, W_O.shape[:2]).transpose(1, 2)
+
+    return of_layer
 
 
 def _unbiased_values(
-    attention: LayerAttention, weights: EffectiveWeights
-) -> Float[Tensor, "batch src head_index d_head"]:
-    """Value vectors less every bias, of all positions that are a source."""
+    model: ModelLike, attention: LayerAttention, n_src: int
+) -> Float[Tensor, "batch head_index src d_head"]:
+    """The first positions' value vectors less every bias."""
     if attention.values is None:
         raise ValueError("attribution needs values beside patterns")
-    return attention.values[:, :-1] - weights.value_bias[attention.layer]
-
-
-def _by_source(
-    attention: LayerAttention, weights: EffectiveWeights, columns: Float[Tensor, "batch dest d_model"]
-) -> Float[Tensor, "batch head_index dest src"]:
-    """One layer's attribution before the final scale."""
-    reads = _reads(attention, weights, columns)
-    logits = torch.einsum("bdhk,bshk->bhds", reads, _unbiased_values(attention, weights))
-    return attention.pattern[:, :, :-1, :-1] * logits
+    return (attention.values[:, :n_src] - value_bias(model, attention.layer)).transpose(1, 2)
 
 
 def _batch_terms(
-    model: ModelLike, weights: EffectiveWeights, tokens: Int[Tensor, "batch pos"]
+    model: ModelLike, tokens: Int[Tensor, "batch pos"], columns: Float[Tensor, "batch dest d_model"]
 ) -> dict[str, Float[Tensor, "..."]]:
     """The terms of one batch by the names of `LogitTerms`."""
-    columns = _next_token_columns(weights, tokens)
-    scale: dict[str, Tensor] = {}
+    reads, (n_examples, n_dest) = _reads(model, columns), columns.shape[:2]
     written: dict[str, Tensor] = {}
-    heads: list[Tensor] = []
-    biases = [torch.zeros_like(columns[..., 0])]
+    heads = columns.new_zeros(n_examples, model.cfg.n_layers, model.cfg.n_heads, n_dest)
+    biases = torch.zeros_like(columns[..., 0])
 
     def visit(attention: LayerAttention) -> None:
-        reads, pattern = _reads(attention, weights, columns), attention.pattern[:, :, :-1, :-1]
-        z = torch.einsum("bhds,bshk->bdhk", pattern, _unbiased_values(attention, weights))
-        heads.append((z * reads).sum(dim=-1).transpose(1, 2))
-        per_head = torch.einsum("bdhk,hk->bhd", reads, weights.value_bias[attention.layer])
-        biases.append((per_head * pattern.sum(dim=-1)).sum(dim=1) + columns @ _attention_bias(model, attention.layer))
+        start, layer, (n_queries, n_keys) = attention.first_query, attention.layer, attention.pattern.shape[2:]
+        stop, n_src = min(start + n_queries, n_dest), min(n_keys, n_dest)
+        pattern, read = attention.pattern[:, :, : stop - start, :n_src], reads(layer)[:, :, start:stop]
+        z = pattern @ _unbiased_values(model, attention, n_src)
+        heads[:, layer, :, start:stop] = (z * read).sum(dim=-1)
+        per_head = (read @ value_bias(model, layer)[:, :, None])[..., 0] * pattern.sum(dim=-1)
+        biases[:, start:stop] += per_head.sum(dim=1) + columns[:, start:stop] @ _attention_bias(model, layer)
 
     names = _written_names(model)
-    hooks = [*_final_scale_hooks(model, scale), *((name, _keep_logits(written, name, columns)) for name in names)]
-    visit_attention(model, tokens, visit, with_values=True, hooks=hooks)
-    divisor = scale.get(_FINAL_SCALE, torch.ones_like(columns[..., 0]))
+    watched = {**_final_scale(model, written), **{name: _keep_logits(written, name, columns) for name in names}}
+    visit_attention(model, tokens, visit, with_values=True, by_queries=True, watched=watched)
+    divisor = written.get(FINAL_SCALE, torch.ones_like(biases))
     mlps = [written[name] / divisor for name in names if name.endswith("hook_mlp_out")]
     return {
-        "embedding": written["hook_embed"] / divisor,
-        "positional": written.get("hook_pos_embed", torch.zeros_like(divisor)) / divisor,
-        "heads": torch.stack(heads, dim=1) / divisor[:, None, None],
-        "mlps": torch.stack(mlps, dim=1) if mlps else divisor.new_zeros(len(divisor), 0, divisor.shape[1]),
-        "biases": sum(biases) / divisor + _constant_logits(model)[tokens[:, 1:]],
+        "embedding": written[EMBEDDING] / divisor,
+        "positional": written.get(POSITIONS, torch.zeros_like(divisor)) / divisor,
+        "heads": heads / divisor[:, None, None],
+        "mlps": torch.stack(mlps, dim=1) if mlps else divisor.new_zeros(n_examples, 0, n_dest),
+        "biases": biases / divisor + _constant_logits(model, tokens[:, 1:]),
     }
 
 
 def _written_names(model: ModelLike) -> list[str]:
     """Hooks of everything beside heads that is written into the residual stream."""
-    positions = ["hook_pos_embed"] if model.cfg.positional_embedding_type == "standard" else []
-    n_mlps = 0 if model.cfg.attn_only else model.cfg.n_layers
-    return ["hook_embed", *positions, *(f"blocks.{layer}.hook_mlp_out" for layer in range(n_mlps))]
+    positions = [POSITIONS] if model.cfg.positional_embedding_type == "standard" else []
+    return [EMBEDDING, *positions, *(mlp_name(layer) for layer in range(model.cfg.n_layers) if not model.cfg.attn_only)]
 
 
 def _keep_logits(
     kept: dict[str, Tensor], name: str, columns: Float[Tensor, "batch dest d_model"]
-) -> Callable[..., None]:
-    """A hook that keeps what an activation adds to the next token's logit, before the final scale."""
+) -> Callable[[Tensor], None]:
+    """Keeps what an activation adds to the next token's logit, before the final scale."""
 
-    def keep(activation: Tensor, hook: HookPoint) -> None:  # noqa: ARG001
-        kept[name] = (widen(activation)[:, :-1] * columns).sum(dim=-1)
+    def keep(activation: Tensor) -> None:
+        kept[name] = torch.einsum("bdm,bdm->bd", activation[:, :-1], columns)
 
     return keep
 
 
-def _final_scale_hooks(model: ModelLike, kept: dict[str, Tensor]) -> list[Hook]:
-    """A hook that keeps the final LayerNorm's scale at every destination; none where there is no LayerNorm."""
+def _final_scale(model: ModelLike, kept: dict[str, Tensor]) -> dict[str, Callable[[Tensor], None]]:
+    """Keeps the final norm's scale at every destination; nothing where there is no norm."""
 
-    def keep(activation: Tensor, hook: HookPoint) -> None:  # noqa: ARG001
-        kept[_FINAL_SCALE] = widen(activation)[:, :-1, 0]
+    def keep(activation: Tensor) -> None:
+        kept[FINAL_SCALE] = activation[:, :-1, 0]
 
-    return [(_FINAL_SCALE, keep)] if model.cfg.normalization_type else []
+    return {FINAL_SCALE: keep} if model.cfg.normalization_type else {}
 
 
 def _attention_bias(model: Any, layer: int) -> Float[Tensor, "d_model"]:
@@ -232,14 +240,14 @@ def _attention_bias(model: Any, layer: int) -> Float[Tensor, "d_model"]:
     return _bias(model.blocks[layer].attn.b_O, like=model.unembed.W_U[:, 0])
 
 
-def _constant_logits(model: Any) -> Float[Tensor, "d_vocab"]:
+def _constant_logits(model: Any, tokens: Int[Tensor, "batch dest"]) -> Float[Tensor, "batch dest"]:
     """What the biases of the final LayerNorm and of the unembedding add to each token's centred logit."""
-    W_U = widen(model.unembed.W_U.detach())
+    W_U = model.unembed.W_U.detach()
     final_bias = _bias(getattr(getattr(model, "ln_final", None), "b", None), like=W_U[:, 0])
-    logits = final_bias @ W_U + _bias(model.unembed.b_U, like=W_U[0])
-    return logits - logits.mean()
+    logits = final_bias @ precise(W_U) + _bias(model.unembed.b_U, like=W_U[0])
+    return logits[tokens.to(logits.device)] - logits.mean()
 
 
 def _bias(bias: Tensor | None, *, like: Float[Tensor, "width"]) -> Float[Tensor, "width"]:
     """A bias, or zeros where a bridge has none."""
-    return widen(torch.zeros_like(like) if bias is None else bias).detach()
+    return precise(torch.zeros_like(like) if bias is None else bias)

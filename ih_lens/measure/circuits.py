@@ -1,7 +1,7 @@
 """Measures of the weights alone: eigenvalues of the OV circuit, and of the previous-token term of the QK circuit."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -9,9 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ih_lens.errors import InputError
-from ih_lens.models.effective import effective_weights
+from ih_lens.models.capabilities import require_no_post_norms
+from ih_lens.models.effective import fold_embedding, fold_unembedding, layer_matrix, norm_gain, precise
+from ih_lens.models.matmul import fastest_float32
 from ih_lens.types import ModelLike
 from ih_lens.validate import finite_weights
+
+_TOKENS_PER_PIECE = 1024
+"""Of the vocabulary: so few that the pieces of W_E and W_U stay in a CPU's caches."""
+_GRAM_BLOCK = 192
+"""Columns of the embedding multiplied at once: fewer skip more of the half that is known, more are faster."""
 
 
 def ov_copying_eigenvalue_score(model: ModelLike) -> Float[Tensor, "layer head"]:
@@ -35,18 +42,29 @@ def ov_copying_eigenvalue_score(model: ModelLike) -> Float[Tensor, "layer head"]
         True
     """
     finite_weights(model)
+    return copying_eigenvalues(model)
+
+
+@torch.no_grad()
+def copying_eigenvalues(model: ModelLike) -> Float[Tensor, "layer head"]:
+    """`ov_copying_eigenvalue_score` of a model whose weights were looked at already."""
     if model.cfg.d_vocab != model.cfg.d_vocab_out:
         return torch.full((model.cfg.n_layers, model.cfg.n_heads), torch.nan)
-    weights = effective_weights(model)
-    through_vocabulary = weights.W_U @ weights.W_E
-    products = (weights.W_O @ through_vocabulary @ weights.W_V).cpu()
-    eigenvalues = torch.linalg.eigvals(products.double())
+    require_no_post_norms(model, "measuring with effective weights")
+    with fastest_float32():
+        through_vocabulary, size = _through_vocabulary(model)
+        products, sizes = [], []
+        for layer in range(model.cfg.n_layers):
+            W_O, W_V = (layer_matrix(model, name, layer).to(size.device) for name in ("W_O", "W_V"))
+            half = (W_O.flatten(0, 1) @ through_vocabulary).unflatten(0, W_O.shape[:2])
+            products.append((half @ W_V).cpu())
+            sizes.append((torch.linalg.matrix_norm(W_O) * size * torch.linalg.matrix_norm(W_V)).cpu())
+    circuits = torch.stack(products)
+    eigenvalues = torch.linalg.eigvals(circuits.double())
     scores = eigenvalues.real.sum(dim=-1) / eigenvalues.abs().sum(dim=-1)
     # a circuit that is zero but for rounding has eigenvalues that mean nothing
-    factors = (weights.W_O, weights.W_U, weights.W_E, weights.W_V)
-    sizes = torch.stack([torch.linalg.matrix_norm(factor).cpu().expand(scores.shape) for factor in factors]).prod(dim=0)
-    is_zero = torch.linalg.matrix_norm(products) <= torch.finfo(products.dtype).eps * sizes
-    return scores.masked_fill(is_zero, torch.nan).to(products.dtype)
+    is_zero = torch.linalg.matrix_norm(circuits) <= torch.finfo(circuits.dtype).eps * torch.stack(sizes)
+    return scores.masked_fill(is_zero, torch.nan).to(circuits.dtype)
 
 
 def qk_eigenvalue_trace(
@@ -79,16 +97,67 @@ def qk_eigenvalue_trace(
         tensor(True)
     """
     finite_weights(model)
-    weights = effective_weights(model)
-    shares = _as_scores(previous_token_scores, model.cfg.n_layers, model.cfg.n_heads).to(weights.W_E)
-    gram = weights.W_E.T @ weights.W_E
-    written = torch.zeros_like(gram)  # the sum of p_k W_V^k W_O^k over the heads of all layers so far
-    traces = torch.full_like(shares, torch.nan)
-    for layer in range(model.cfg.n_layers):
-        if layer > 0:
-            traces[layer] = ((gram @ weights.W_Q[layer]) * (written @ weights.W_K[layer])).sum(dim=(-2, -1))
-        written = written + torch.einsum("h,hmk,hkn->mn", shares[layer], weights.W_V[layer], weights.W_O[layer])
+    return previous_token_trace(model, previous_token_scores)
+
+
+@torch.no_grad()
+def previous_token_trace(model: ModelLike, previous_token_scores: Any) -> Float[Tensor, "layer head"]:
+    """`qk_eigenvalue_trace` of a model whose weights were looked at already."""
+    require_no_post_norms(model, "measuring with effective weights")
+    shares = _as_scores(previous_token_scores, model.cfg.n_layers, model.cfg.n_heads)
+    with fastest_float32():
+        gram = _embedding_gram(model)
+        shares = shares.to(gram)
+        written = torch.zeros_like(gram)  # the sum of p_k W_V^k W_O^k over the heads of all layers so far
+        traces = torch.full_like(shares, torch.nan)
+        for layer in range(model.cfg.n_layers):
+            if layer > 0:
+                W_Q, W_K = (_side_by_side(layer_matrix(model, name, layer).to(gram)) for name in ("W_Q", "W_K"))
+                traces[layer] = (
+                    ((gram @ W_Q) * (written @ W_K)).sum(dim=0).unflatten(0, (len(shares[layer]), -1)).sum(dim=-1)
+                )
+            if layer < model.cfg.n_layers - 1:
+                W_V, W_O = (layer_matrix(model, name, layer).to(gram) for name in ("W_V", "W_O"))
+                written.addmm_(_side_by_side(shares[layer][:, None, None] * W_V), W_O.flatten(0, 1))
     return traces.cpu()
+
+
+def _through_vocabulary(
+    model: ModelLike,
+) -> tuple[Float[Tensor, "d_model d_model"], Float[Tensor, ""]]:
+    """The effective W_U W_E, and the product of their sizes, by which its rounding errors are measured.
+
+    Both matrices are read once in pieces and never copied whole. The centring of W_U over the vocabulary is done on
+    the other side of the product, where it is the same.
+    """
+    W_U, W_E = cast(Any, model).unembed.W_U.detach(), cast(Any, model).embed.W_E.detach()
+    mean = W_E.mean(dim=0, dtype=torch.promote_types(W_E.dtype, torch.float32))
+    product, squares = mean.new_zeros(len(W_U), len(mean)), mean.new_zeros(2)
+    gain = norm_gain(getattr(model, "ln_final", None), model.cfg)
+    for start in range(0, len(W_E), _TOKENS_PER_PIECE):
+        tokens = slice(start, start + _TOKENS_PER_PIECE)
+        columns, centred = precise(W_U[:, tokens]).to(mean), precise(W_E[tokens]) - mean
+        product.addmm_(columns, centred)
+        row_sizes = torch.linalg.vector_norm(columns, dim=1) * (1.0 if gain is None else gain)
+        squares += torch.stack([row_sizes.square().sum(), torch.linalg.vector_norm(centred).square()])
+    return fold_embedding(model, fold_unembedding(model, product)), squares.prod().sqrt()
+
+
+def _embedding_gram(model: ModelLike) -> Float[Tensor, "d_model d_model"]:
+    """The effective W_E^T W_E; of its two equal halves one is computed."""
+    W_E = precise(cast(Any, model).embed.W_E)
+    gram = W_E.new_empty(W_E.shape[1], W_E.shape[1])
+    for start in range(0, len(gram), _GRAM_BLOCK):
+        stop = min(start + _GRAM_BLOCK, len(gram))
+        block = W_E[:, start:stop].T @ W_E[:, start:]
+        gram[start:stop, start:] = block
+        gram[start:, start:stop] = block.T
+    return fold_embedding(model, fold_embedding(model, gram).T)
+
+
+def _side_by_side(matrices: Float[Tensor, "head_index d_model d_head"]) -> Float[Tensor, "d_model columns"]:
+    """The matrices of all heads as one."""
+    return matrices.transpose(0, 1).flatten(1)
 
 
 def _as_scores(scores: Any, n_layers: int, n_heads: int) -> Float[Tensor, "layer head"]:

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.data.random_tokens import start_token
 from ih_lens.errors import CapabilityError, InputError
-from ih_lens.measure.attention import measurable_tokens
-from ih_lens.measure.circuits import ov_copying_eigenvalue_score, qk_eigenvalue_trace
-from ih_lens.measure.head_evaluators import EVALUATORS, HeadEvaluator, PreviousToken
+from ih_lens.measure.attention import AttentionReduction, fitting_tokens, forward_used, measure_attention
+from ih_lens.measure.circuits import copying_eigenvalues, previous_token_trace
+from ih_lens.measure.head_evaluators import EVALUATORS, PreviousToken
+from ih_lens.measure.head_evaluators._base import AttentionEvaluator, HeadEvaluator
 from ih_lens.measure.provenance import provenance
 from ih_lens.models.capabilities import require_causal
 from ih_lens.models.smeared_keys import has_smeared_keys
@@ -21,6 +22,7 @@ from ih_lens.results import HeadScores
 from ih_lens.types import ModelLike
 from ih_lens.validate import finite_weights, one_of
 
+_Found = TypeVar("_Found")
 _OV_EIGENVALUES = {
     "definition": "sum of real parts over sum of moduli of the eigenvalues of W_E W_V W_O W_U, effective weights",
     "range": (-1.0, 1.0),
@@ -74,30 +76,34 @@ def score_heads(
     """
     finite_weights(model)
     require_causal(model)
-    text = None if text is None else measurable_tokens(model, text, min_length=2)
+    text = None if text is None else fitting_tokens(model, text, min_length=2)
     settings = {"n_examples": n_examples, "length": length, "repeats": repeats, "bos": bos}
     scores: dict[str, Tensor] = {}
     attributes: dict[str, dict[str, Any]] = {}
 
-    def measure(name: str, description: dict[str, Any], score: Callable[[], Float[Tensor, "layer head"]]) -> None:
+    def keep(name: str, description: dict[str, Any], outcome: Tensor | CapabilityError) -> None:
         attributes[name] = description
-        try:
-            scores[name] = score()
-        except CapabilityError as reason:
-            description["undefined"] = str(reason)
-            scores[name] = torch.full((model.cfg.n_layers, model.cfg.n_heads), torch.nan)
+        if isinstance(outcome, CapabilityError):
+            description["undefined"] = str(outcome)
+            outcome = torch.full((model.cfg.n_layers, model.cfg.n_heads), torch.nan)
+        scores[name] = outcome
 
     fitting = [(evaluator, evaluator.fitted(model)) for evaluator in _chosen(evaluators, settings)]
-    for evaluator, fitted in fitting:
-        description = _description(evaluator, fitted, model, text)
-        measure(evaluator.name, description, partial(_evaluate, model, fitted, seed, text, batch_size))
-    measure("ov_copying_eigenvalues", dict(_OV_EIGENVALUES), partial(ov_copying_eigenvalue_score, model))
+    outcomes = _evaluate(model, [fitted for _, fitted in fitting], seed, text, batch_size)
+    for (evaluator, fitted), outcome in zip(fitting, outcomes, strict=True):
+        keep(evaluator.name, _description(evaluator, fitted, model, text), outcome)
+    keep("ov_copying_eigenvalues", dict(_OV_EIGENVALUES), _attempt(partial(copying_eigenvalues, model)))
     if PreviousToken.name in scores:
-        previous_token = scores[PreviousToken.name]
-        description = {**_QK_TRACE, "note": _left_out_of_trace(model)}
-        measure("qk_eigenvalue_trace", description, partial(qk_eigenvalue_trace, model, previous_token))
+        trace = _attempt(partial(previous_token_trace, model, scores[PreviousToken.name]))
+        keep("qk_eigenvalue_trace", {**_QK_TRACE, "note": _left_out_of_trace(model)}, trace)
     parameters = {fitted.name: fitted.parameters for _, fitted in fitting}
-    origin = provenance(model, seed=seed, text_fingerprint=_fingerprint(text), evaluators=parameters)
+    origin = provenance(
+        model,
+        seed=seed,
+        text_fingerprint=_fingerprint(text),
+        evaluators=parameters,
+        forward=forward_used(model),
+    )
     return HeadScores.from_tensors(scores, provenance=origin, attributes=attributes)
 
 
@@ -115,15 +121,49 @@ def _chosen(evaluators: Sequence[str | HeadEvaluator] | None, settings: Mapping[
     return chosen
 
 
+def _attempt(get: Callable[[], _Found]) -> _Found | CapabilityError:
+    """What was asked for, or why the model does not allow it."""
+    try:
+        return get()
+    except CapabilityError as reason:
+        return reason
+
+
 def _evaluate(
     model: ModelLike,
-    evaluator: HeadEvaluator,
+    evaluators: Sequence[HeadEvaluator],
     seed: int,
     text: Int[Tensor, "example pos"] | None,
     batch_size: int | None,
-) -> Float[Tensor, "layer head"]:
-    """One evaluator's scores on its own tokens."""
-    return evaluator.score(model, evaluator.tokens(model, seed=seed, text=text), batch_size=batch_size)
+) -> list[Tensor | CapabilityError]:
+    """Each evaluator's scores, or why there are none; those of attention alone share one run per set of tokens."""
+    outcomes: dict[int, Tensor | CapabilityError] = {}
+    runs: list[tuple[Tensor, dict[int, AttentionReduction]]] = []
+    for place, evaluator in enumerate(evaluators):
+        tokens = fitting_tokens(model, evaluator.tokens(model, seed=seed, text=text))
+        sharing = _sharing(evaluator)
+        if sharing is None:
+            outcomes[place] = _attempt(partial(evaluator.score, model, tokens, batch_size=batch_size))
+            continue
+        reduction = _attempt(partial(sharing.reduction, model, tokens))
+        if isinstance(reduction, CapabilityError):
+            outcomes[place] = reduction
+            continue
+        run = next((shared for known, shared in runs if torch.equal(known, tokens)), None)
+        if run is None:
+            runs.append((tokens, run := {}))
+        run[place] = reduction
+    for tokens, shared in runs:
+        measured = measure_attention(model, tokens, list(shared.values()), batch_size=batch_size)
+        outcomes.update(zip(shared, measured, strict=True))
+    return [outcomes[place] for place in range(len(evaluators))]
+
+
+def _sharing(evaluator: HeadEvaluator) -> AttentionEvaluator | None:
+    """The evaluator if its scores are those of its reduction; one that scores in its own way is left to do so."""
+    if isinstance(evaluator, AttentionEvaluator) and type(evaluator).score is AttentionEvaluator.score:
+        return evaluator
+    return None
 
 
 def _description(

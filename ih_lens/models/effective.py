@@ -4,11 +4,13 @@ Weight-based measures use matrices with the gain and the centring of LayerNorm f
 residual stream. LayerNorm's scale depends on the input and is not applied, and biases do not enter.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ih_lens.models.capabilities import require_no_post_norms
@@ -62,78 +64,119 @@ def effective_weights(model: ModelLike) -> EffectiveWeights:
     """
     require_no_post_norms(model, "measuring with effective weights")
     parts: Any = model
-    centred = str(model.cfg.normalization_type).startswith("LN")
-    final_centred = centred and not getattr(model.cfg, "final_rms", False)
-    layers = [_layer_weights(block, model.cfg, centred) for block in parts.blocks]
-    queries, keys, values, outputs, value_bias = (
-        torch.stack([layer[i].to(layers[0][i].device) for layer in layers]) for i in range(5)
+    return EffectiveWeights(
+        W_E=fold_embedding(model, precise(parts.embed.W_E)),
+        W_Q=_stacked(model, partial(layer_matrix, model, "W_Q")),
+        W_K=_stacked(model, partial(layer_matrix, model, "W_K")),
+        W_V=_stacked(model, partial(layer_matrix, model, "W_V")),
+        W_O=_stacked(model, partial(layer_matrix, model, "W_O")),
+        W_U=_centre(fold_unembedding(model, precise(parts.unembed.W_U)), -1),
+        value_bias=_stacked(model, partial(value_bias, model)),
     )
-    embedding = _embedding(parts.embed, model.cfg)
-    if final_centred:
-        embedding, outputs = _centre(embedding, -1), _centre(outputs, -1)
-    unembedding = _fold(_precise(parts.unembed.W_U), getattr(parts, "ln_final", None), model.cfg, final_centred)
-    return EffectiveWeights(embedding, queries, keys, values, outputs, _centre(unembedding, -1), value_bias)
 
 
-def _layer_weights(block: Any, cfg: Any, centred: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Query, key, value and output matrices and the value bias of all heads of one layer."""
-    attention = block.attn
-    queries, keys, values = (
-        _all_heads(_precise(matrix), cfg.n_heads) for matrix in (attention.W_Q, attention.W_K, attention.W_V)
-    )
-    value_bias = torch.zeros_like(values[:, 0])
-    if attention.b_V is not None:
-        value_bias = value_bias + _all_heads(_precise(attention.b_V), cfg.n_heads)
+@torch.no_grad()
+def layer_matrix(
+    model: ModelLike, name: Literal["W_Q", "W_K", "W_V", "W_O"], layer: int
+) -> Float[Tensor, "head_index width_in width_out"]:
+    """One of `EffectiveWeights` for one layer, so that not all of them need exist at once."""
+    parts, cfg = cast(Any, model), model.cfg
+    block = parts.blocks[layer]
+    matrix = _all_heads(precise(getattr(block.attn, name)), cfg.n_heads)
+    if name == "W_O":
+        return _centre(matrix, -1) if _final_centred(cfg) else matrix
+    matrix = _fold(matrix, block.ln1, cfg, _centred(cfg))
+    if name == "W_V":
+        return matrix
+    norm = getattr(block.attn, "q_norm" if name == "W_Q" else "k_norm", None)
+    return matrix * _head_gain(norm, cfg)
+
+
+@torch.no_grad()
+def value_bias(model: ModelLike, layer: int) -> Float[Tensor, "head_index d_head"]:
+    """The part of one layer's value vectors that does not depend on the input."""
+    parts, cfg = cast(Any, model), model.cfg
+    block = parts.blocks[layer]
+    matrix, bias = precise(block.attn.W_V), block.attn.b_V
     norm_bias = getattr(block.ln1, "b", None)
+    constant = matrix.new_zeros(matrix.shape[0], matrix.shape[-1])
     if norm_bias is not None:
-        value_bias = value_bias + torch.einsum("m,hmd->hd", _precise(norm_bias), values)
-    queries, keys, values = (_fold(matrix, block.ln1, cfg, centred) for matrix in (queries, keys, values))
-    queries = queries * _head_gain(getattr(attention, "q_norm", None), cfg)
-    keys = keys * _head_gain(getattr(attention, "k_norm", None), cfg)
-    return queries, keys, values, _precise(attention.W_O), value_bias
+        constant = constant + precise(norm_bias) @ matrix
+    constant = _all_heads(constant, cfg.n_heads)
+    return constant if bias is None else constant + _all_heads(precise(bias), cfg.n_heads)
 
 
-def _embedding(embed: Any, cfg: Any) -> Float[Tensor, "d_vocab d_model"]:
-    """The embedding, with gain and centring of a LayerNorm right after it (as in BLOOM)."""
-    embedding = _precise(embed.W_E)
-    if getattr(cfg, "post_embedding_ln", False):
-        embedding = _centre(embedding, -1) * _precise(embed.ln.w)
-    return embedding
+@torch.no_grad()
+def unembedding_columns(model: ModelLike, tokens: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d_model"]:
+    """The columns of the effective unembedding that belong to some tokens, without making the others."""
+    W_U = cast(Any, model).unembed.W_U.detach()
+    dtype = torch.promote_types(W_U.dtype, torch.float32)
+    columns = W_U.T[tokens.to(W_U.device)].to(dtype) - W_U.mean(dim=1, dtype=dtype)
+    return fold_unembedding(model, columns[..., None])[..., 0]
+
+
+def fold_embedding(model: ModelLike, rows: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+    """Rows of the embedding, or sums of them, as effective ones."""
+    if getattr(model.cfg, "post_embedding_ln", False):  # a LayerNorm right after it, as in BLOOM
+        rows = _centre(rows, -1) * precise(cast(Any, model).embed.ln.w)
+    return _centre(rows, -1) if _final_centred(model.cfg) else rows
+
+
+def fold_unembedding(model: ModelLike, columns: Float[Tensor, "*batch d_model n"]) -> Float[Tensor, "*batch d_model n"]:
+    """Columns of the unembedding, or sums of them, as effective ones but for their centring over the vocabulary."""
+    return _fold(columns, getattr(model, "ln_final", None), model.cfg, _final_centred(model.cfg))
+
+
+def precise(values: Tensor) -> Tensor:
+    """Detached, and in float32 where the model has less."""
+    return values.detach().to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _stacked(model: ModelLike, of_layer: Callable[[int], Tensor]) -> Float[Tensor, "layer *rest"]:
+    """One tensor per layer, on the first one's device."""
+    first = of_layer(0)
+    return torch.stack([first, *(of_layer(layer).to(first.device) for layer in range(1, model.cfg.n_layers))])
+
+
+def _centred(cfg: Any) -> bool:
+    """Whether what reads the residual stream inside layers removes its mean."""
+    return str(cfg.normalization_type).startswith("LN")
+
+
+def _final_centred(cfg: Any) -> bool:
+    """Whether every reader removes the mean, the unembedding included."""
+    return _centred(cfg) and not getattr(cfg, "final_rms", False)
 
 
 def _fold(
     matrix: Float[Tensor, "*head d_model out"], norm: Any, cfg: Any, centred: bool
 ) -> Float[Tensor, "*head d_model out"]:
     """A matrix that reads the residual stream through a norm, with the norm's gain and centring."""
-    gain = _gain(norm, cfg)
+    gain = norm_gain(norm, cfg)
     if gain is not None:
         matrix = matrix * gain[:, None]
     return _centre(matrix, -2) if centred else matrix
 
 
-def _gain(norm: Any, cfg: Any) -> Float[Tensor, "width"] | None:
+def norm_gain(norm: Any, cfg: Any) -> Float[Tensor, "width"] | None:
     """A norm's gain; None where it has none or it was folded already."""
     gain = getattr(norm, "w", None)
     if gain is None:
         return None
-    return _precise(gain) + (1.0 if getattr(cfg, "rmsnorm_uses_offset", False) else 0.0)
+    return precise(gain) + (1.0 if getattr(cfg, "rmsnorm_uses_offset", False) else 0.0)
 
 
 def _head_gain(norm: Any, cfg: Any) -> Tensor | float:
     """The gain of a norm of queries or keys, shared by all heads or one for each."""
-    gain = _gain(norm, cfg)
+    gain = norm_gain(norm, cfg)
     return 1.0 if gain is None else _all_heads(gain.reshape(-1, cfg.d_head), cfg.n_heads)[:, None]
 
 
 def _all_heads(values: Float[Tensor, "some_heads *rest"], n_heads: int) -> Float[Tensor, "head_index *rest"]:
     """Repeat what groups of heads share, so that every head has its own."""
-    return values.repeat_interleave(n_heads // values.shape[0], dim=0)
+    repeats = n_heads // values.shape[0]
+    return values if repeats == 1 else values.repeat_interleave(repeats, dim=0)
 
 
 def _centre(matrix: Float[Tensor, "..."], dim: int) -> Float[Tensor, "..."]:
     return matrix - matrix.mean(dim, keepdim=True)
-
-
-def _precise(values: Tensor) -> Tensor:
-    """Detached, and in float32 where the model has less."""
-    return values.detach().to(torch.promote_types(values.dtype, torch.float32))

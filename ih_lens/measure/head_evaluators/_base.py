@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ih_lens.data.random_tokens import n_random_tokens, start_token
+from ih_lens.measure.attention import AttentionReduction, measurable_tokens, measure_attention
 from ih_lens.types import ModelLike
 from ih_lens.validate import at_least
 
@@ -56,6 +57,20 @@ class HeadEvaluator(ABC):
     def parameters(self) -> dict[str, Any]:
         """The fields by name."""
         return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class AttentionEvaluator(HeadEvaluator):
+    """An evaluator that needs nothing but attention; those that share their tokens share one run of the model."""
+
+    @abstractmethod
+    def reduction(self, model: ModelLike, tokens: Int[Tensor, "example pos"]) -> AttentionReduction:
+        """What it makes of attention on these tokens; raises where they or the model do not allow it."""
+
+    def score(self, model: ModelLike, tokens: Tensor, *, batch_size: int | None = None) -> Float[Tensor, "layer head"]:
+        """One score per head, from a run of its own."""
+        tokens = measurable_tokens(model, tokens)
+        return measure_attention(model, tokens, [self.reduction(model, tokens)], batch_size=batch_size)[0]
 
 
 def fitting_length(model: ModelLike, length: int, repeats: int, bos: int | str | None) -> int:

@@ -1,6 +1,5 @@
 """Copying: whether a head's output raises the logits of the tokens that it attends to."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,12 +8,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ih_lens.data.random_tokens import random_tokens, start_token
-from ih_lens.measure.attention import LayerAttention, measurable_tokens, reduce_attention
-from ih_lens.measure.head_evaluators._base import HeadEvaluator, fitting_length
+from ih_lens.measure.attention import AttentionReduction, measurable_tokens, measure_attention
+from ih_lens.measure.fused_attention import LayerAttention
+from ih_lens.measure.head_evaluators._base import AttentionEvaluator, fitting_length
 from ih_lens.models.capabilities import require_direct_path
-from ih_lens.models.effective import EffectiveWeights, effective_weights
+from ih_lens.models.effective import layer_matrix, unembedding_columns, value_bias
 from ih_lens.types import ModelLike
-from ih_lens.validate import one_of
+from ih_lens.validate import one_of, start_column
 
 RECTIFIED = ("source", "destination")
 
@@ -56,17 +56,13 @@ def copying_score(
         >>> copying_score(model, random_tokens(model)).shape == (model.cfg.n_layers, model.cfg.n_heads)
         True
     """
-    one_of("rectified", rectified, RECTIFIED)
     tokens = measurable_tokens(model, tokens, has_bos=has_bos)
-    require_direct_path(model, "copying")
-    if model.cfg.d_vocab != model.cfg.d_vocab_out:
-        return torch.full((model.cfg.n_layers, model.cfg.n_heads), torch.nan)
-    ratio = _copied_share(effective_weights(model), tokens, int(has_bos), rectified)
-    return (4 * reduce_attention(model, tokens, ratio, with_values=True, batch_size=batch_size) - 1).mean(dim=0)
+    reduction = _reduction(model, tokens, n_start=int(has_bos), rectified=rectified)
+    return measure_attention(model, tokens, [reduction], batch_size=batch_size)[0]
 
 
 @dataclass(frozen=True)
-class Copying(HeadEvaluator):
+class Copying(AttentionEvaluator):
     """Copying on random tokens without repeats."""
 
     name: ClassVar[str] = "copying"
@@ -96,54 +92,66 @@ class Copying(HeadEvaluator):
         """Random tokens, each once."""
         return random_tokens(model, length=self.length, n_examples=self.n_examples, seed=seed, bos=self.bos)
 
-    def score(self, model: ModelLike, tokens: Tensor, *, batch_size: int | None = None) -> Float[Tensor, "layer head"]:
-        """`copying_score` with this evaluator's start token."""
-        has_bos = start_token(model, self.bos) is not None
-        return copying_score(model, tokens, has_bos=has_bos, rectified=self.rectified, batch_size=batch_size)
+    def reduction(self, model: ModelLike, tokens: Int[Tensor, "example pos"]) -> AttentionReduction:
+        """That of `copying_score` with this evaluator's start token."""
+        n_start = int(start_token(model, self.bos) is not None)
+        if n_start:
+            start_column(tokens)
+        return _reduction(model, tokens, n_start=n_start, rectified=self.rectified)
 
 
-def _copied_share(
-    weights: EffectiveWeights, tokens: Int[Tensor, "example pos"], n_start: int, rectified: str
-) -> Callable[[LayerAttention, slice], Float[Tensor, "batch head_index"]]:
-    """The reduction of one layer's attention to a / (a + T) per example and head; NaN where nothing is raised."""
-    largest = weights.W_U.abs().max()
+def _reduction(
+    model: ModelLike, tokens: Int[Tensor, "example pos"], *, n_start: int, rectified: str
+) -> AttentionReduction:
+    """Attention to a / (a + T) per example and head, and from there to the score."""
+    one_of("rectified", rectified, RECTIFIED)
+    require_direct_path(model, "copying")
+    if model.cfg.d_vocab != model.cfg.d_vocab_out:
+        return AttentionReduction(lambda attention, _: attention.pattern[:, :, 0, 0] * torch.nan)
+    sample = tokens[:, n_start:]
+    columns = unembedding_columns(model, sample)
+    largest = columns.abs().amax()
+    distinct = _first_occurrences(sample).to(columns)
 
     def share(attention: LayerAttention, examples: slice) -> Float[Tensor, "batch head_index"]:
         to_sources = attention.pattern[..., n_start:]
-        sample = tokens[examples, n_start:].to(weights.W_U.device)
-        logits, magnitude = _source_logits(attention, weights, sample, n_start, largest)
+        reads, once = columns[examples].to(to_sources), distinct[examples].to(to_sources)
+        logits, magnitude = _source_logits(model, attention, reads, n_start)
+        magnitude = magnitude * largest.to(to_sources)
         if rectified == "destination":
-            places = to_sources
-            logits, magnitude = to_sources @ logits, to_sources @ magnitude
+            raised = _above_rounding(to_sources @ logits, to_sources @ magnitude)
+            attended, weight = (to_sources * raised).sum(dim=(-2, -1)), to_sources.sum(dim=-1)
         else:
-            places = to_sources.sum(dim=-2).diag_embed()
-        # what rounding leaves of logits that cancel exactly must not pass for raised tokens
-        raised = logits.where(logits > 4 * torch.finfo(logits.dtype).eps * magnitude, 0)
-        attended = (places * raised).sum(dim=(-2, -1))
-        distinct = _first_occurrences(sample).to(raised)
-        everything = torch.einsum("bhpj,bhpt,bt->bh", places, raised, distinct)
+            raised, weight = _above_rounding(logits, magnitude), to_sources.sum(dim=-2)
+            attended = (weight * raised.diagonal(dim1=-2, dim2=-1)).sum(dim=-1)
+        everything = torch.einsum("bhp,bhpt,bt->bh", weight, raised, once)
         return attended / (attended + everything)
 
-    return share
+    def finish(shares: Float[Tensor, "example layer head_index"]) -> Float[Tensor, "layer head"]:
+        return (4 * shares - 1).mean(dim=0)
+
+    return AttentionReduction(share, finish, with_values=True)
+
+
+def _above_rounding(
+    logits: Float[Tensor, "batch head_index place token"], magnitude: Float[Tensor, "batch head_index place 1"]
+) -> Float[Tensor, "batch head_index place token"]:
+    """Positive logits; what rounding leaves of those that cancel exactly must not pass for raised tokens."""
+    return logits.where(logits > 4 * torch.finfo(logits.dtype).eps * magnitude, 0)
 
 
 def _source_logits(
-    attention: LayerAttention,
-    weights: EffectiveWeights,
-    sample: Int[Tensor, "batch token"],
-    n_start: int,
-    largest: Float[Tensor, ""],
+    model: ModelLike, attention: LayerAttention, columns: Float[Tensor, "batch token d_model"], n_start: int
 ) -> tuple[Float[Tensor, "batch head_index source token"], Float[Tensor, "batch head_index source 1"]]:
-    """What each source sends to the logits of the sample, and the size of the terms that it is a sum of."""
-    pattern, values = attention.pattern, attention.values
-    if values is None:
+    """What each source sends to the logits of the sample, and the terms that it sums, less the columns' size."""
+    if attention.values is None:
         raise ValueError("copying is measured from patterns and values")
-    W_O, bias = weights.W_O[attention.layer].to(pattern), weights.value_bias[attention.layer].to(pattern)
-    values = values[:, n_start:]
-    reads = torch.einsum("hkd,dbt->bhkt", W_O, weights.W_U[:, sample].to(pattern))
-    logits = torch.einsum("bshk,bhkt->bhst", values - bias, reads)
-    sizes = torch.einsum("bshk,hk->bhs", values.abs() + bias.abs(), W_O.abs().sum(dim=-1))
-    return logits, (sizes * largest.to(pattern))[..., None]
+    values, W_O = attention.values[:, n_start:].transpose(1, 2), layer_matrix(model, "W_O", attention.layer)
+    bias = value_bias(model, attention.layer)[:, None]
+    reads = (columns @ W_O.flatten(0, 1).mT).unflatten(-1, W_O.shape[:2])
+    logits = (values - bias) @ reads.permute(0, 2, 3, 1)
+    sizes = (values.abs() + bias.abs()) @ W_O.abs().sum(dim=-1)[..., None]
+    return logits, sizes
 
 
 def _first_occurrences(sample: Int[Tensor, "batch token"]) -> Bool[Tensor, "batch token"]:

@@ -1,7 +1,8 @@
 """Prefix matching: attention to the tokens that followed earlier occurrences of the present token."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -10,10 +11,17 @@ from torch import Tensor
 
 from ih_lens.data.random_tokens import repeated_random_tokens, start_token
 from ih_lens.errors import InputError
-from ih_lens.measure.attention import LayerAttention, attention_window, batches, measurable_tokens, reduce_attention
-from ih_lens.measure.head_evaluators._base import HeadEvaluator, fitting_length
+from ih_lens.measure.attention import (
+    AttentionReduction,
+    attention_window,
+    batches,
+    measurable_tokens,
+    measure_attention,
+)
+from ih_lens.measure.fused_attention import LayerAttention
+from ih_lens.measure.head_evaluators._base import AttentionEvaluator, fitting_length
 from ih_lens.types import ModelLike
-from ih_lens.validate import at_least, one_of
+from ih_lens.validate import at_least, one_of, start_column, token_batch
 
 READINGS = ("induction", "printed")
 
@@ -59,10 +67,12 @@ def prefix_matching_score(
         >>> scores.shape == (model.cfg.n_layers, model.cfg.n_heads)
         True
     """
-    shift = offset - 2 * (one_of("reading", reading, READINGS) == "printed")
+    is_printed = one_of("reading", reading, READINGS) == "printed"
     tokens = measurable_tokens(model, tokens, min_length=2, has_bos=has_bos)
-    scores = _scores(model, tokens, [shift], n_prefix=n_prefix, per_entry=reading == "printed", batch_size=batch_size)
-    return scores[0]
+    at_least("n_prefix", n_prefix, 1)
+    shift = offset - 2 * is_printed
+    reduction = _reduction(model, tokens, [shift], n_prefix=n_prefix, per_entry=is_printed)
+    return measure_attention(model, tokens, [reduction], batch_size=batch_size)[0][0]
 
 
 def prefix_matching_offset_scan(
@@ -86,11 +96,12 @@ def prefix_matching_offset_scan(
     tokens = measurable_tokens(model, tokens, min_length=2, has_bos=has_bos)
     if not offsets:
         raise InputError("offsets: expected at least one, got none")
-    return _scores(model, tokens, offsets, n_prefix=n_prefix, per_entry=False, batch_size=batch_size)
+    reduction = _reduction(model, tokens, offsets, n_prefix=at_least("n_prefix", n_prefix, 1))
+    return measure_attention(model, tokens, [reduction], batch_size=batch_size)[0]
 
 
 @dataclass(frozen=True)
-class PrefixMatching(HeadEvaluator):
+class PrefixMatching(AttentionEvaluator):
     """Prefix matching on random tokens, repeated after a start token."""
 
     name: ClassVar[str] = "prefix_matching"
@@ -122,10 +133,13 @@ class PrefixMatching(HeadEvaluator):
             model, length=self.length, repeats=self.repeats, n_examples=self.n_examples, seed=seed, bos=self.bos
         )
 
-    def score(self, model: ModelLike, tokens: Tensor, *, batch_size: int | None = None) -> Float[Tensor, "layer head"]:
-        """`prefix_matching_score` with this evaluator's start token."""
-        has_bos = start_token(model, self.bos) is not None
-        return prefix_matching_score(model, tokens, has_bos=has_bos, batch_size=batch_size)
+    def reduction(self, model: ModelLike, tokens: Int[Tensor, "example pos"]) -> AttentionReduction:
+        """That of `prefix_matching_score` with this evaluator's start token."""
+        token_batch(tokens, min_length=2)
+        if start_token(model, self.bos) is not None:
+            start_column(tokens)
+        reduction = _reduction(model, tokens, [0])
+        return replace(reduction, finish=lambda reduced: reduction.finish(reduced)[0])
 
 
 def _targets(
@@ -135,7 +149,7 @@ def _targets(
     n_pos = tokens.shape[1]
     same = torch.ones(n_pos, n_pos, dtype=torch.bool).tril(-1) & (tokens[:, :, None] == tokens[:, None, :])
     matches = same.clone()
-    for back in range(1, at_least("n_prefix", n_prefix, 1)):
+    for back in range(1, n_prefix):
         matches[:, :back] = matches[:, :, :back] = False
         matches[:, back:, back:] &= same[:, :-back, :-back]
     shift = offset + 1
@@ -145,51 +159,50 @@ def _targets(
     return targets.tril()
 
 
-def _scores(
+def _reduction(
     model: ModelLike,
     tokens: Int[Tensor, "example pos"],
     offsets: Sequence[int],
     *,
-    n_prefix: int,
-    per_entry: bool,
-    batch_size: int | None,
-) -> Float[Tensor, "offset layer head"]:
-    """Attention to targets per query (or per entry), meaned over examples; every offset from the same run."""
-    counts, distances = _count_targets(model, tokens, offsets, n_prefix, per_entry, batch_size)
+    n_prefix: int = 1,
+    per_entry: bool = False,
+) -> AttentionReduction:
+    """Attention to targets per query (or per entry), meaned over examples: [offset, layer, head]."""
+    counts, distances = _count_targets(model, tokens, offsets, n_prefix, per_entry)
     if not bool(counts.any()):
         raise InputError(
             f"tokens: no token can be matched with an earlier one ({n_prefix} token(s), offsets {list(offsets)}); "
             "prefix matching needs examples in which tokens recur, such as repeated_random_tokens(model)"
         )
 
-    def attended(attention: LayerAttention, examples: slice) -> Float[Tensor, "batch head_index offset"]:
-        pattern = attention.pattern
-        targets = [_targets(tokens[examples], offset, n_prefix).to(pattern) for offset in offsets]
-        return torch.stack([torch.einsum("bhqk,bqk->bh", pattern, target) for target in targets], dim=-1)
+    @lru_cache(maxsize=1)  # the same for all layers of a batch
+    def targets(start: int, stop: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
+        return [_targets(tokens[start:stop], offset, n_prefix).to(device, dtype) for offset in offsets]
 
-    sums = reduce_attention(model, tokens, attended, batch_size=batch_size)
-    scores = torch.stack(
-        [
+    def attended(attention: LayerAttention, examples: slice) -> Float[Tensor, "batch head_index offset"]:
+        pattern, first = attention.pattern, attention.first_query
+        of_batch = targets(examples.start, examples.stop, pattern.dtype, pattern.device)
+        seen = (target[:, first : first + pattern.shape[2], : pattern.shape[3]] for target in of_batch)
+        return torch.stack([torch.einsum("bhqk,bqk->bh", pattern, target) for target in seen], dim=-1)
+
+    def finish(sums: Float[Tensor, "example layer head_index offset"]) -> Float[Tensor, "offset layer head"]:
+        scores = [
             (sums[has_query, :, :, place] / counts[has_query, place][:, None, None]).mean(dim=0)
             for place, has_query in enumerate((counts > 0).T)
         ]
-    )
-    return scores.masked_fill(_out_of_reach(model, distances)[:, :, None], torch.nan)
+        return torch.stack(scores).masked_fill(_out_of_reach(model, distances)[:, :, None], torch.nan)
+
+    return AttentionReduction(attended, finish, by_queries=True)
 
 
 def _count_targets(
-    model: ModelLike,
-    tokens: Int[Tensor, "example pos"],
-    offsets: Sequence[int],
-    n_prefix: int,
-    per_entry: bool,
-    batch_size: int | None,
+    model: ModelLike, tokens: Int[Tensor, "example pos"], offsets: Sequence[int], n_prefix: int, per_entry: bool
 ) -> tuple[Int[Tensor, "example offset"], Int[Tensor, "offset"]]:
     """How many queries (or entries) the mean runs over, and the distance to the nearest target of all."""
     n_pos = tokens.shape[1]
     ages = torch.arange(n_pos)[:, None] - torch.arange(n_pos)
     counts, nearest = [], torch.full((len(offsets),), n_pos)
-    for examples in batches(model, tokens, batch_size):
+    for examples in batches(model, tokens, None):
         targets = [_targets(tokens[examples], offset, n_prefix) for offset in offsets]
         counts.append(torch.stack([(t if per_entry else t.any(-1)).flatten(1).sum(-1) for t in targets], dim=-1))
         batch_nearest = torch.stack([ages.masked_fill(~target.any(0), n_pos).min() for target in targets])

@@ -8,9 +8,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ih_lens.data.random_tokens import repeated_random_tokens
-from ih_lens.measure.attention import LayerAttention, attention_window, measurable_tokens, reduce_attention
-from ih_lens.measure.head_evaluators._base import HeadEvaluator, fitting_length
+from ih_lens.measure.attention import AttentionReduction, attention_window, measurable_tokens, measure_attention
+from ih_lens.measure.fused_attention import LayerAttention
+from ih_lens.measure.head_evaluators._base import AttentionEvaluator, fitting_length
 from ih_lens.types import ModelLike
+from ih_lens.validate import token_batch
 
 
 def previous_token_score(
@@ -33,18 +35,12 @@ def previous_token_score(
         >>> previous_token_score(model, text_tokens).shape == (model.cfg.n_layers, model.cfg.n_heads)
         True
     """
-    tokens = measurable_tokens(model, tokens, min_length=2)
-
-    def to_previous(attention: LayerAttention, _: slice) -> Float[Tensor, "batch head_index"]:
-        return attention.pattern.diagonal(-1, dim1=-2, dim2=-1).mean(dim=-1)
-
-    scores = reduce_attention(model, tokens, to_previous, batch_size=batch_size).mean(dim=0)
-    sees_itself_only = [attention_window(model, layer) == 1 for layer in range(model.cfg.n_layers)]
-    return scores.masked_fill(torch.tensor(sees_itself_only)[:, None], torch.nan)
+    tokens = measurable_tokens(model, tokens)
+    return measure_attention(model, tokens, [_reduction(model, tokens)], batch_size=batch_size)[0]
 
 
 @dataclass(frozen=True)
-class PreviousToken(HeadEvaluator):
+class PreviousToken(AttentionEvaluator):
     """Previous-token attention on text, or on repeated random tokens where there is no text."""
 
     name: ClassVar[str] = "previous_token"
@@ -72,6 +68,19 @@ class PreviousToken(HeadEvaluator):
             model, length=self.length, repeats=self.repeats, n_examples=self.n_examples, seed=seed, bos=self.bos
         )
 
-    def score(self, model: ModelLike, tokens: Tensor, *, batch_size: int | None = None) -> Float[Tensor, "layer head"]:
-        """`previous_token_score`."""
-        return previous_token_score(model, tokens, batch_size=batch_size)
+    def reduction(self, model: ModelLike, tokens: Int[Tensor, "example pos"]) -> AttentionReduction:
+        """That of `previous_token_score`."""
+        return _reduction(model, tokens)
+
+
+def _reduction(model: ModelLike, tokens: Int[Tensor, "example pos"]) -> AttentionReduction:
+    n_queries = token_batch(tokens, min_length=2).shape[1] - 1
+    sees_itself_only = [attention_window(model, layer) == 1 for layer in range(model.cfg.n_layers)]
+
+    def to_previous(attention: LayerAttention, _: slice) -> Float[Tensor, "batch head_index"]:
+        return attention.pattern.diagonal(attention.first_query - 1, dim1=-2, dim2=-1).sum(dim=-1) / n_queries
+
+    def finish(reduced: Float[Tensor, "example layer head_index"]) -> Float[Tensor, "layer head"]:
+        return reduced.mean(dim=0).masked_fill(torch.tensor(sees_itself_only)[:, None], torch.nan)
+
+    return AttentionReduction(to_previous, finish, by_queries=True)

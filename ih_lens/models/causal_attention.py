@@ -11,6 +11,8 @@ from torch.autograd.function import once_differentiable
 
 _BLOCK = 128
 """Queries per block: fewer skip more scores, more give larger products."""
+_SCORES_ON_CPU = 2**20
+"""Scores that exist at once, so few that they stay in the caches."""
 
 
 def causal_attention(
@@ -40,8 +42,11 @@ def causal_attention(
     """
     if q.is_cuda and window is None and slopes is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
-    z: Tensor = _CausalAttention.apply(q, k, v, scale, window, slopes)  # pyright: ignore[reportAssignmentType]
-    return z
+    n_together = max(1, _SCORES_ON_CPU // (q.shape[1] * min(_BLOCK, q.shape[2]) * q.shape[2]))
+    if q.device.type != "cpu" or len(q) <= n_together:
+        return _attended(q, k, v, scale, window, slopes)
+    slices = [slice(start, start + n_together) for start in range(0, len(q), n_together)]
+    return torch.cat([_attended(q[some], k[some], v[some], scale, window, slopes) for some in slices])
 
 
 def pattern_blocks(
@@ -61,6 +66,11 @@ def pattern_blocks(
         yield start, stop, F.pad(pattern, (first, 0)) if first else pattern
 
 
+def _attended(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, slopes: Tensor | None) -> Tensor:
+    z: Any = _CausalAttention.apply(q, k, v, scale, window, slopes)
+    return z
+
+
 class _CausalAttention(torch.autograd.Function):
     """Keeps the patterns that are not zero, block by block, for the gradients."""
 
@@ -70,8 +80,9 @@ class _CausalAttention(torch.autograd.Function):
     ) -> Tensor:
         v = v.contiguous()
         z, spans, patterns = torch.empty_like(v), [], []
+        heads_of_v, heads_of_z = v.flatten(0, 1), z.flatten(0, 1)
         for start, stop, first, pattern in _blocks(q, k, scale, window, slopes):
-            z[:, :, start:stop] = pattern @ v[:, :, first:stop]
+            torch.bmm(pattern.flatten(0, 1), heads_of_v[:, first:stop], out=heads_of_z[:, start:stop])
             if any(ctx.needs_input_grad):
                 spans.append((start, stop, first))
                 patterns.append(pattern)
@@ -101,19 +112,20 @@ def _blocks(
     q: Tensor, k: Tensor, scale: float, window: int | None, slopes: Tensor | None
 ) -> Iterator[tuple[int, int, int, Tensor]]:
     """Start and stop of the queries, the first key they see, and the pattern over the keys from there to stop."""
-    n_pos = q.shape[2]
-    q, keys = (q * scale).contiguous(), k.mT
+    n_examples, n_heads, n_pos, _ = q.shape
+    q, keys = (q * scale).flatten(0, 1).contiguous(), k.flatten(0, 1).mT.contiguous()
     later = torch.full((min(_BLOCK, n_pos),) * 2, -torch.inf, dtype=q.dtype, device=q.device).triu_(1)
     for start in range(0, n_pos, _BLOCK):
         stop = min(start + _BLOCK, n_pos)
         n_queries = stop - start
         first = 0 if window is None else max(0, start - window + 1)
-        scores = q[:, :, start:stop] @ keys[:, :, :, first:stop]
+        scores = torch.bmm(q[:, start:stop], keys[:, :, first:stop])
         scores[..., start - first :] += later[:n_queries, :n_queries]
+        scores = scores.unflatten(0, (n_examples, n_heads))
         if window is not None or slopes is not None:
             distance = torch.arange(start, stop, device=q.device)[:, None] - torch.arange(first, stop, device=q.device)
             if window is not None:
                 scores.masked_fill_(distance >= window, -torch.inf)
             if slopes is not None:
                 scores -= slopes[:, None, None] * distance
-        yield start, stop, first, scores.softmax(-1)
+        yield start, stop, first, torch.softmax(scores, -1, out=scores)

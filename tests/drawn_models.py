@@ -13,6 +13,7 @@ import hypothesis.strategies as st
 import torch
 from hypothesis import HealthCheck, settings
 from transformer_lens import HookedTransformer
+from transformer_lens.components.abstract_attention import AbstractAttention
 
 import ih_lens as ih
 
@@ -66,6 +67,8 @@ class DrawnModel:
         cfg.positional_embedding_type = self.positions
         model = ih.build_model(cfg, smeared_keys=self.smeared_keys, seed=self.seed)
         _fill(model, self.seed)
+        if self.positions == "alibi":
+            _make_alibi_exact(model)
         return model.eval()
 
 
@@ -172,6 +175,15 @@ def _fill(model: HookedTransformer, seed: int) -> None:
             if model.cfg.normalization_type is None:
                 noise = 0.6 * noise
         parameter.data.copy_(noise)
+
+
+def _make_alibi_exact(model: HookedTransformer) -> None:
+    """Give every layer ALiBi's table in the model's dtype: TransformerLens makes one in float32, in float64 too."""
+    slopes = AbstractAttention.create_alibi_multipliers(model.cfg.n_heads).to(model.cfg.dtype)
+    places = torch.arange(model.cfg.n_ctx)
+    distances = (places[:, None] - places).clamp(min=0)
+    for block in model.blocks:
+        block.attn.alibi = -slopes[:, None, None] * distances
 
 
 @st.composite

@@ -5,12 +5,15 @@ import platform
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
 from benchmarks.harness import now
 from ih_lens.models.files import library_versions
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def describe_machine(device: str) -> dict[str, Any]:
@@ -42,7 +45,7 @@ def matmul_ceilings(device: str, size: int | None = None, repeats: int = 9) -> d
     products: dict[str, Callable[[], Any]] = {"bfloat16": lambda: half_a @ half_b}
     if on_cpu:
         products["float32 MKL"] = lambda: a @ b
-        products["float32 oneDNN"] = lambda: _with_onednn(lambda: a @ b)
+        products["float32 oneDNN"] = onednn(lambda: a @ b)
     else:
         products["float32"] = lambda: _with_tf32(False, lambda: a @ b)
         products["float32 TF32"] = lambda: _with_tf32(True, lambda: a @ b)
@@ -74,14 +77,18 @@ def one_thread() -> Generator[None]:
         torch.set_num_threads(before)
 
 
-def _with_onednn(product: Callable[[], Any]) -> Any:
-    """A product of float32 matrices by oneDNN; on processors with AMX it may round to bfloat16."""
-    before = torch.backends.mkldnn.matmul.fp32_precision
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-    try:
-        return product()
-    finally:
-        torch.backends.mkldnn.matmul.fp32_precision = before
+def onednn(work: Callable[P, T]) -> Callable[P, T]:
+    """The same work with float32 matrix products by oneDNN; on processors with AMX they may round to bfloat16."""
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        before = torch.backends.mkldnn.matmul.fp32_precision
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        try:
+            return work(*args, **kwargs)
+        finally:
+            torch.backends.mkldnn.matmul.fp32_precision = before
+
+    return run
 
 
 def _with_tf32(allowed: bool, product: Callable[[], Any]) -> Any:

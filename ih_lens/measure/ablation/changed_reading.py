@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ih_lens.models.folded_layer import FoldedLayer, FoldedMLP, Reader
@@ -22,6 +22,18 @@ class Changes:
 
     heads: Sequence[int]
     differences: Sequence[Float[Tensor, "row d_head"]]
+
+    def at(self, rows: slice | Int[Tensor, "some_rows"]) -> "Changes":
+        """The changes in some rows."""
+        return Changes(self.heads, [difference[rows] for difference in self.differences])
+
+    def added_to(
+        self, clean: Float[Tensor, "row d_out"], matrices: Float[Tensor, "head_index d_head d_out"]
+    ) -> Float[Tensor, "row d_out"]:
+        """`clean` with the change added, each head's difference through its own matrix."""
+        for head, difference in zip(self.heads, self.differences, strict=True):
+            clean = torch.addmm(clean, difference, matrices[head])
+        return clean
 
     def add_to(
         self,
@@ -49,25 +61,21 @@ class ChangedReading:
     of_heads: Float[Tensor, "head_index d_head d_out"]
     bias: Float[Tensor, "d_out"]
 
+    def of_some(self, outputs: slice) -> "ChangedReading":
+        """A part of what is read."""
+        return ChangedReading(self.of_heads[:, :, outputs], self.bias[outputs])
+
     def of(
-        self,
-        base: Float[Tensor, "row d_out"],
-        changes: Changes,
-        rows: slice,
-        scale: Float[Tensor, "row 1"],
+        self, base: Float[Tensor, "row d_out"], changes: Changes, scale: Float[Tensor, "row 1"]
     ) -> Float[Tensor, "row d_out"]:
         """What is read from the changed stream.
 
         Args:
             base: the matrix times the clean stream, without scale and bias.
             changes: what heads changed.
-            rows: which rows of the changes `base` stands for.
             scale: of the norm, of the changed stream.
         """
-        read = base
-        for head, difference in zip(changes.heads, changes.differences, strict=True):
-            read = torch.addmm(read, difference[rows], self.of_heads[head])
-        return read.mul_(scale).add_(self.bias)
+        return changes.added_to(base, self.of_heads).mul_(scale).add_(self.bias)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -95,7 +103,6 @@ class ChangedMLP:
         streams: Sequence[Float[Tensor, "row d_model"]],
         clean: Float[Tensor, "row d_model"],
         changes: Sequence[Changes],
-        rows: slice,
     ) -> None:
         """Add what the MLP writes to each changed stream, in place.
 
@@ -103,7 +110,6 @@ class ChangedMLP:
             streams: the changed streams, one per change.
             clean: the stream without any change.
             changes: what heads changed in it.
-            rows: which rows of the changes these are.
         """
         base = F.linear(clean, self.mlp.reads.weight)
         linear_base = None if self.mlp.linear is None else F.linear(clean, self.mlp.linear.weight)
@@ -111,5 +117,5 @@ class ChangedMLP:
             scale = self.mlp.scale.of(stream)
             linear = None
             if self.linear is not None and linear_base is not None:
-                linear = self.linear.of(linear_base, change, rows, scale)
-            stream += self.mlp.write(self.reads.of(base, change, rows, scale), linear)
+                linear = self.linear.of(linear_base, change, scale)
+            stream += self.mlp.write(self.reads.of(base, change, scale), linear)

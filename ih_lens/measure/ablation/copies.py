@@ -139,7 +139,8 @@ class Copies:
             return
         for part in clean.flatten(0, 1).split(self.mlp_rows):
             rows = slice(start, start + len(part))
-            changed.add_to([copy[rows] for copy in behind.flatten(1, 2)], part, changes, rows)
+            streams = [copy[rows] for copy in behind.flatten(1, 2)]
+            changed.add_to(streams, part, [change.at(rows) for change in changes])
             start = rows.stop
 
     def _replace(self, place: int, z: Float[Tensor, "copy example pos head_index d_head"], rows: Rows | None) -> None:

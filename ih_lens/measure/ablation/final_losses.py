@@ -1,10 +1,9 @@
-"""Losses from the final residual stream, some positions at a time, so that few logits exist at once."""
+"""Losses from the final residual stream, so that few logits exist at once however large the vocabulary is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -13,6 +12,8 @@ from ih_lens.models.folded import FoldedModel
 
 _LOGITS_ON_CPU, _LOGITS = 2**19, 2**26
 """Logits that exist at once: on a CPU so few that they stay in its caches."""
+_FEWEST_ROWS = 128
+"""Rows that go through the unembedding together, so that its matrix is not read for a few of them."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -39,51 +40,87 @@ class FinalLosses:
     @property
     def rows_at_once(self) -> int:
         """Positions whose logits exist at once."""
-        on_cpu = self.folded.W_U.device.type == "cpu"
-        return max(1, (_LOGITS_ON_CPU if on_cpu else _LOGITS) // self.folded.W_U.shape[1])
+        return max(_FEWEST_ROWS, self._n_logits // self.folded.W_U.shape[1])
 
-    def of(
-        self,
-        residual: Float[Tensor, "group example context_index d_model"],
-        targets: Int[Tensor, "example context_index"],
-    ) -> Float[Tensor, "group example context_index"]:
-        """Losses in nats, given the residual stream where they are asked for."""
-        folded, n = self.folded, self.rows_at_once
-        normalized = folded.before_unembedding(residual).mul_(folded.final_scale.of(residual)).flatten(0, 2)
-        expected = targets.expand(len(residual), -1, -1).flatten()
-        parts = zip(normalized.split(n), expected.split(n), strict=True)
-        losses = [F.cross_entropy(torch.addmm(folded.b_U, x, folded.W_U), t, reduction="none") for x, t in parts]
-        return torch.cat(losses).view(residual.shape[:3])
+    @property
+    def _n_logits(self) -> int:
+        return _LOGITS_ON_CPU if self.folded.W_U.device.type == "cpu" else _LOGITS
+
+    def of(self, residual: Float[Tensor, "row d_model"], targets: Int[Tensor, "row"]) -> Float[Tensor, "row"]:
+        """Losses in nats, from the residual stream before each target."""
+        folded, n_rows = self.folded, self.rows_at_once
+        losses: list[Tensor] = []
+        for stream, expected in zip(residual.split(n_rows), targets.split(n_rows), strict=True):
+            normalized = folded.before_unembedding(stream).mul_(folded.final_scale.of(stream))
+            loss = RunningLoss(expected)
+            for tokens in self._vocabulary():
+                loss.add(torch.addmm(folded.b_U[tokens], normalized, folded.W_U[:, tokens]), tokens)
+            losses.append(loss.finish())
+        return torch.cat(losses)
 
     def of_changes(
         self,
-        clean: Float[Tensor, "example pos d_model"],
+        clean: Float[Tensor, "row d_model"],
         changes: Sequence[Changes],
-        rows: Int[Tensor, "example context_index"],
-        targets: Int[Tensor, "example context_index"],
-    ) -> Float[Tensor, "group example context_index"]:
-        """Losses where heads of the last layer changed the final stream `clean`.
+        targets: Int[Tensor, "row"],
+    ) -> Float[Tensor, "change row"]:
+        """Losses where heads of the last layer changed the final stream.
 
         Args:
-            clean: the final stream at every position.
-            changes: what the heads changed at every position.
-            rows: the positions that are asked for.
-            targets: the tokens after them.
+            clean: the final stream before each target.
+            changes: what heads changed in the same rows.
+            targets: the tokens that follow.
         """
+        losses: list[Tensor] = []
+        for start in range(0, len(clean), self.rows_at_once):
+            rows = slice(start, start + self.rows_at_once)
+            losses.append(self._of_changed_rows(clean[rows], [change.at(rows) for change in changes], targets[rows]))
+        return torch.cat(losses, dim=1)
+
+    def _of_changed_rows(self, clean: Tensor, changes: Sequence[Changes], targets: Tensor) -> Tensor:
         if self.reading is None or self.W_O is None:
             raise ValueError("made without the last layer's output matrices")
-        n_pos = clean.shape[1]
-        flat = (rows + n_pos * torch.arange(len(rows), device=rows.device)[:, None]).flatten()
-        losses = clean.new_empty(len(changes), flat.numel())
-        start = 0
-        for at, expected in zip(flat.split(self.rows_at_once), targets.flatten().split(self.rows_at_once), strict=True):
-            stream = clean.flatten(0, 1)[at]
-            base = self.folded.before_unembedding(stream) @ self.folded.W_U
-            for group, change in enumerate(changes):
-                here = Changes(change.heads, [difference[at] for difference in change.differences])
-                changed = torch.empty_like(stream)
-                here.add_to(stream[None], self.W_O, out=changed[None])
-                logits = self.reading.of(base, here, slice(None), self.folded.final_scale.of(changed))
-                losses[group, start : start + len(at)] = F.cross_entropy(logits, expected, reduction="none")
-            start += len(at)
-        return losses.view(len(changes), *rows.shape)
+        scales = [self.folded.final_scale.of(change.added_to(clean, self.W_O)) for change in changes]
+        losses = [RunningLoss(targets) for _ in changes]
+        before = self.folded.before_unembedding(clean)
+        for tokens in self._vocabulary():
+            reading, base = self.reading.of_some(tokens), before @ self.folded.W_U[:, tokens]
+            for loss, change, scale in zip(losses, changes, scales, strict=True):
+                loss.add(reading.of(base, change, scale), tokens)
+        return torch.stack([loss.finish() for loss in losses])
+
+    def _vocabulary(self) -> Iterator[slice]:
+        """The vocabulary in parts whose logits may exist at once."""
+        d_vocab = self.folded.W_U.shape[1]
+        width = max(1, self._n_logits // self.rows_at_once)
+        for start in range(0, d_vocab, width):
+            yield slice(start, min(start + width, d_vocab))
+
+
+class RunningLoss:
+    """The loss of some rows, from their logits part by part of the vocabulary.
+
+    Args:
+        targets: the tokens that follow.
+    """
+
+    def __init__(self, targets: Int[Tensor, "row"]) -> None:
+        self._targets = targets
+        self._log_total: Tensor | None = None
+        self._of_target: Tensor | None = None
+
+    def add(self, logits: Float[Tensor, "row part"], tokens: slice) -> None:
+        """Take in the logits of the tokens in a part of the vocabulary."""
+        # the largest probability is one over the sum of exp(logit - largest): no routine of its own is as fast
+        log_total = logits.amax(-1).sub_(torch.softmax(logits, -1).amax(-1).log_())
+        place = self._targets - tokens.start
+        inside = (place >= 0) & (place < logits.shape[1])
+        of_target = logits.gather(1, place.where(inside, 0)[:, None])[:, 0].where(inside, -torch.inf)
+        self._log_total = log_total if self._log_total is None else torch.logaddexp(self._log_total, log_total)
+        self._of_target = of_target if self._of_target is None else torch.maximum(self._of_target, of_target)
+
+    def finish(self) -> Float[Tensor, "row"]:
+        """The losses in nats."""
+        if self._log_total is None or self._of_target is None:
+            raise ValueError("no logits were added")
+        return self._log_total - self._of_target

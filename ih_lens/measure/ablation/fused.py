@@ -3,6 +3,7 @@
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from ih_lens.progress import with_progress
 
 _MLP_ELEMENTS_ON_CPU, _MLP_ELEMENTS = 2**20, 2**26
 """Neurons that exist at once."""
+_ROWS_TO_WAIT_FOR = 1024
+"""Positions of a loss that are collected before the unembedding is applied."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class FusedSweep:
         starts = range(0, n_examples, n_together)
         what = f"{len(self.groups)} ablations of {self.evals.tokens.numel():,} tokens in {len(starts):,} batches"
         dtype = torch.promote_types(self.folded.W_E.dtype, torch.float32)
-        totals = ViewTotals(self.views, len(self.groups), dtype)
+        collected = _Collected(self.final_losses, ViewTotals(self.views, len(self.groups), dtype))
         for start in with_progress(starts, what, total=len(starts), show=progress):
             examples = slice(start, min(start + n_together, n_examples))
             batch = _Batch(
@@ -65,8 +68,9 @@ class FusedSweep:
                 {min(self.groups[members[0]]).layer for members in chunks},
             )
             for members in chunks:
-                totals.add(members, examples, batch.losses([self.groups[place] for place in members]))
-        return totals.finish()
+                batch.ablate([self.groups[place] for place in members], _Place(members, examples), collected)
+        collected.flush()
+        return collected.totals.finish()
 
     @cached_property
     def final_losses(self) -> FinalLosses:
@@ -107,6 +111,43 @@ class FusedSweep:
         return chunks, n_together
 
 
+class _Place(NamedTuple):
+    """Where losses belong."""
+
+    groups: Sequence[int]
+    examples: slice
+
+
+class _Collected:
+    """Final residual streams of several batches, which go through the unembedding together."""
+
+    def __init__(self, final: FinalLosses, totals: ViewTotals) -> None:
+        self.final, self.totals = final, totals
+        self._waiting: list[tuple[_Place, Tensor, Tensor]] = []
+
+    def add(
+        self,
+        place: _Place,
+        residual: Float[Tensor, "group example context_index d_model"],
+        targets: Int[Tensor, "example context_index"],
+    ) -> None:
+        """Take in the stream before each target."""
+        self._waiting.append((place, residual, targets.expand(len(residual), -1, -1)))
+        if sum(targets.numel() for _, _, targets in self._waiting) >= _ROWS_TO_WAIT_FOR:
+            self.flush()
+
+    def flush(self) -> None:
+        """Turn what waits into losses."""
+        if not self._waiting:
+            return
+        residuals = torch.cat([residual.flatten(0, 2) for _, residual, _ in self._waiting])
+        losses = self.final.of(residuals, torch.cat([targets.flatten() for _, _, targets in self._waiting]))
+        sizes = [targets.numel() for _, _, targets in self._waiting]
+        for (place, _, targets), some in zip(self._waiting, losses.split(sizes), strict=True):
+            self.totals.add(place.groups, place.examples, some.view(targets.shape))
+        self._waiting.clear()
+
+
 class _Batch:
     """Some examples, with the clean residual stream before every layer that copies begin from."""
 
@@ -118,40 +159,45 @@ class _Batch:
         replacements: LayerOutputs,
         starts: Set[int],
     ) -> None:
-        self._starts = starts
-        self._sweep, self._replacements, self._rows = sweep, replacements, indices - 1
+        self._sweep, self._replacements, self._starts = sweep, replacements, starts
+        self._rows = indices - 1
         self._targets = tokens.gather(1, indices)
         self._clean = {0: sweep.folded.embed(tokens)}
 
-    def losses(self, groups: Sequence[Group]) -> Float[Tensor, "group example context_index"]:
-        """With each of these groups ablated; they are sorted by their first layer."""
+    def ablate(self, groups: Sequence[Group], place: _Place, collected: _Collected) -> None:
+        """Run with each of these groups ablated; they are sorted by their first layer."""
         sweep, n_layers = self._sweep, len(self._sweep.folded.layers)
         copies = Copies(
             sweep.folded.layers, sweep.changed_mlps, groups, self._replacements, sweep.own_patterns, sweep.mlp_rows
         )
         first = min(groups[0]).layer
         residuals = self._before(first)[None]
-        for place in range(first, n_layers - 1):
-            residuals = copies.through(place, residuals)
-            if place + 1 in self._starts:
-                self._clean[place + 1] = residuals[0].clone()
-        return self._finish(copies, residuals)
+        for layer in range(first, n_layers - 1):
+            residuals = copies.through(layer, residuals)
+            if layer + 1 in self._starts:
+                self._clean[layer + 1] = residuals[0].clone()
+        if sweep.at_few_rows:
+            collected.add(place, copies.last_at(self._rows, residuals)[1:], self._targets)
+        elif sweep.folded.layers[-1].mlp is not None:
+            final = copies.through(n_layers - 1, residuals)[1:]
+            collected.add(place, at_rows(final, self._rows), self._targets)
+        else:
+            self._follow_last_changes(copies, residuals, place, collected)
 
-    def _finish(
-        self, copies: Copies, residuals: Float[Tensor, "copy example pos d_model"]
-    ) -> Float[Tensor, "group example context_index"]:
-        """The last layer and the losses."""
-        final = self._sweep.final_losses
-        if self._sweep.at_few_rows:
-            return final.of(copies.last_at(self._rows, residuals)[1:], self._targets)
-        last = len(self._sweep.folded.layers) - 1
-        if self._sweep.folded.layers[last].mlp is not None:
-            return final.of(at_rows(copies.through(last, residuals)[1:], self._rows), self._targets)
-        running, changes = copies.last_changes(residuals)
-        losses = final.of(at_rows(running[1:], self._rows), self._targets)
+    def _follow_last_changes(
+        self, copies: Copies, residuals: Float[Tensor, "copy example pos d_model"], place: _Place, collected: _Collected
+    ) -> None:
+        """An attention-only last layer at many positions: what its heads change is followed into the logits."""
+        final, changes = copies.last_changes(residuals)
+        n_running, (n_examples, n_pos) = len(final) - 1, final.shape[1:3]
+        running = _Place(place.groups[:n_running], place.examples)
+        collected.add(running, at_rows(final[1:], self._rows), self._targets)
         if not changes:
-            return losses
-        return torch.cat([losses, final.of_changes(running[0], changes, self._rows, self._targets)])
+            return
+        flat = (self._rows + n_pos * torch.arange(n_examples, device=final.device)[:, None]).flatten()
+        at = [change.at(flat) for change in changes]
+        losses = collected.final.of_changes(final[0].flatten(0, 1)[flat], at, self._targets.flatten())
+        collected.totals.add(place.groups[n_running:], place.examples, losses.view(-1, *self._rows.shape))
 
     def _before(self, layer: int) -> Float[Tensor, "example pos d_model"]:
         """The clean stream before a layer, from the last one known."""

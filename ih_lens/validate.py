@@ -119,8 +119,8 @@ def finite_weights(model: nn.Module | ModelLike) -> None:
 
 
 def _is_finite(values: Tensor) -> bool:
-    """Whether no entry is NaN or infinite; the extremes tell it many times faster than a mask of all entries does."""
-    return values.numel() == 0 or all(bool(extreme.isfinite()) for extreme in values.aminmax())
+    """Whether no entry is NaN or infinite: neither hides from the sum; where the sum overflows, extremes decide."""
+    return bool(values.sum().isfinite()) or all(bool(extreme.isfinite()) for extreme in values.aminmax())
 
 
 def default_context_indices(n_pos: int) -> tuple[int, int]:

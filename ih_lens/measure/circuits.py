@@ -131,16 +131,17 @@ def _through_vocabulary(
     the other side of the product, where it is the same.
     """
     W_U, W_E = cast(Any, model).unembed.W_U.detach(), cast(Any, model).embed.W_E.detach()
-    mean = W_E.mean(dim=0, dtype=torch.promote_types(W_E.dtype, torch.float32))
-    product, squares = mean.new_zeros(len(W_U), len(mean)), mean.new_zeros(2)
-    gain = norm_gain(getattr(model, "ln_final", None), model.cfg)
+    dtype = torch.promote_types(W_E.dtype, torch.float32)
+    mean = W_E.mean(dim=0, dtype=dtype)
+    product = mean.new_zeros(len(W_U), len(mean))
     for start in range(0, len(W_E), _TOKENS_PER_PIECE):
         tokens = slice(start, start + _TOKENS_PER_PIECE)
-        columns, centred = precise(W_U[:, tokens]).to(mean), precise(W_E[tokens]) - mean
-        product.addmm_(columns, centred)
-        row_sizes = torch.linalg.vector_norm(columns, dim=1) * (1.0 if gain is None else gain)
-        squares += torch.stack([row_sizes.square().sum(), torch.linalg.vector_norm(centred).square()])
-    return fold_embedding(model, fold_unembedding(model, product)), squares.prod().sqrt()
+        product.addmm_(precise(W_U[:, tokens]).to(mean), precise(W_E[tokens]) - mean)
+    row_sizes = torch.linalg.vector_norm(W_U, dim=1, dtype=dtype).to(mean)
+    gain = norm_gain(getattr(model, "ln_final", None), model.cfg)
+    size = torch.linalg.vector_norm(row_sizes if gain is None else row_sizes * gain)
+    size = size * torch.linalg.vector_norm(W_E, dtype=dtype)
+    return fold_embedding(model, fold_unembedding(model, product)), size
 
 
 def _embedding_gram(model: ModelLike) -> Float[Tensor, "d_model d_model"]:

@@ -28,6 +28,8 @@ from ih_lens.models.smeared_keys import SmearedKeyAttention, SmearedKeyGroupedQu
 _ATTENTION = (Attention, GroupedQueryAttention, SmearedKeyAttention, SmearedKeyGroupedQueryAttention)
 _NORMS = (LayerNorm, LayerNormPre, RMSNorm, RMSNormPre, nn.Identity)
 _POSITIONS = ("standard", "shortformer", "rotary", "alibi")
+_ROWS_IN_CACHE = 256
+"""Positions whose neurons a CPU's caches hold until they are read again."""
 _ABSENT = {
     "attention in both directions": lambda cfg: cfg.attention_dir != "causal",
     "soft-capped scores or logits": lambda cfg: cfg.attn_scores_soft_cap > 0 or cfg.output_logits_soft_cap > 0,
@@ -288,6 +290,13 @@ def score_terms(attention: Any) -> dict[str, Any]:
 
 def mlp_output(mlp: Any, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
     """What a (gated) MLP writes, from its normalised input."""
+    if torch.is_grad_enabled() or x.device.type != "cpu":
+        return _mlp(mlp, x)
+    pieces = x.flatten(0, 1).split(_ROWS_IN_CACHE)
+    return torch.cat([_mlp(mlp, piece) for piece in pieces]).view_as(x)
+
+
+def _mlp(mlp: Any, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
     if isinstance(mlp, GatedMLP):
         neurons = activate(mlp, F.linear(x, mlp.W_gate.T)) * F.linear(x, mlp.W_in.T) + mlp.b_in
     else:

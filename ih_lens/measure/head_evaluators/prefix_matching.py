@@ -176,14 +176,12 @@ def _reduction(
         )
 
     @lru_cache(maxsize=1)  # the same for all layers of a batch
-    def targets(start: int, stop: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
-        return [_targets(tokens[start:stop], offset, n_prefix).to(device, dtype) for offset in offsets]
+    def places(start: int, stop: int, device: torch.device) -> list[Int[Tensor, "target 3"]]:
+        return [_targets(tokens[start:stop], offset, n_prefix).nonzero().to(device) for offset in offsets]
 
     def attended(attention: LayerAttention, examples: slice) -> Float[Tensor, "batch head_index offset"]:
-        pattern, first = attention.pattern, attention.first_query
-        of_batch = targets(examples.start, examples.stop, pattern.dtype, pattern.device)
-        seen = (target[:, first : first + pattern.shape[2], : pattern.shape[3]] for target in of_batch)
-        return torch.stack([torch.einsum("bhqk,bqk->bh", pattern, target) for target in seen], dim=-1)
+        of_batch = places(examples.start, examples.stop, attention.pattern.device)
+        return torch.stack([_attention_to(attention, targets) for targets in of_batch], dim=-1)
 
     def finish(sums: Float[Tensor, "example layer head_index offset"]) -> Float[Tensor, "offset layer head"]:
         scores = [
@@ -193,6 +191,15 @@ def _reduction(
         return torch.stack(scores).masked_fill(_out_of_reach(model, distances)[:, :, None], torch.nan)
 
     return AttentionReduction(attended, finish, by_queries=True)
+
+
+def _attention_to(attention: LayerAttention, targets: Int[Tensor, "target 3"]) -> Float[Tensor, "batch head_index"]:
+    """Attention summed over targets, given as example, query and key; those of other queries are left out."""
+    pattern, (example, query, key) = attention.pattern, targets.T
+    query = query - attention.first_query
+    is_here = (query >= 0) & (query < pattern.shape[2])
+    example, query, key = example[is_here], query[is_here], key[is_here]
+    return pattern.new_zeros(pattern.shape[:2]).index_add_(0, example, pattern[example, :, query, key])
 
 
 def _count_targets(

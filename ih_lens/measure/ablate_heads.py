@@ -23,7 +23,8 @@ from ih_lens.results import AblationLosses
 from ih_lens.types import HeadGroup, ModelLike
 from ih_lens.validate import head_groups, is_single_head, one_of
 
-_COPIED_TOKENS_ON_CPU = 8192
+_STREAM_ON_CPU = 2**22
+"""Numbers in the residual streams of all copies that exist at once: 16 MB in float32."""
 
 
 def ablate_heads(
@@ -83,7 +84,7 @@ def ablate_heads(
     asked = heads if heads is not None else [(layer, head) for layer in range(shape[0]) for head in range(shape[1])]
     groups = head_groups(asked, *shape)
     views = choose_views(evals, by=context_indices, at_indices=at_indices, window=window)
-    n_rows = rows_per_pass(model, evals.n_pos, batch_size, tokens_on_cpu=_COPIED_TOKENS_ON_CPU)
+    n_rows = rows_per_pass(model, evals.n_pos, batch_size, tokens_on_cpu=_STREAM_ON_CPU // model.cfg.d_model)
     with measuring(model), fastest_float32():
         folded = _folded(model, ABLATIONS[kind])
         if folded is None:

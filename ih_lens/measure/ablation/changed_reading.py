@@ -1,6 +1,6 @@
 """What a matrix reads from a residual stream in which single heads changed: a change of rank d_head per head."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,40 +13,64 @@ from ih_lens.models.folded_layer import FoldedLayer, FoldedMLP, Reader
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Changes:
-    """What an ablation changes in the outputs of one layer's heads.
+    """What ablations change in the outputs of one layer's heads, one ablation beside the other.
+
+    An ablation of fewer heads than another has head 0 with a difference of zero in the slots that are left.
 
     Attributes:
-        heads: which heads.
-        differences: per head its z with the ablation less its z without, one row per example and position.
+        heads: per slot and ablation a head.
+        differences: of that head, its z with the ablation less its z without, one row per example and position.
     """
 
-    heads: Sequence[int]
-    differences: Sequence[Float[Tensor, "row d_head"]]
+    heads: Sequence[Sequence[int]]
+    differences: Float[Tensor, "slot ablation row d_head"]
+
+    @classmethod
+    def made(
+        cls,
+        heads: Sequence[Sequence[int]],
+        z: Float[Tensor, "row head_index d_head"],
+        replacement: Float[Tensor, "row_or_one head_index d_head"],
+    ) -> "Changes":
+        """Of replacing heads.
+
+        Args:
+            heads: per ablation its heads.
+            z: of every head without ablation.
+            replacement: what takes its place.
+        """
+        changed = (replacement - z).transpose(0, 1)
+        n_slots = max(map(len, heads))
+        slots = [[ablated[slot] if slot < len(ablated) else 0 for ablated in heads] for slot in range(n_slots)]
+        differences = torch.stack([changed[slot] for slot in slots])
+        for place, ablated in enumerate(heads):
+            differences[len(ablated) :, place] = 0
+        return cls(slots, differences)
+
+    def __len__(self) -> int:
+        return self.differences.shape[1]
 
     def at(self, rows: slice | Int[Tensor, "some_rows"]) -> "Changes":
         """The changes in some rows."""
-        return Changes(self.heads, [difference[rows] for difference in self.differences])
-
-    def added_to(
-        self, clean: Float[Tensor, "row d_out"], matrices: Float[Tensor, "head_index d_head d_out"]
-    ) -> Float[Tensor, "row d_out"]:
-        """`clean` with the change added, each head's difference through its own matrix."""
-        for head, difference in zip(self.heads, self.differences, strict=True):
-            clean = torch.addmm(clean, difference, matrices[head])
-        return clean
+        return Changes(self.heads, self.differences[:, :, rows])
 
     def add_to(
         self,
-        clean: Float[Tensor, "example pos d_out"],
+        clean: Float[Tensor, "row d_out"],
         matrices: Float[Tensor, "head_index d_head d_out"],
         *,
-        out: Float[Tensor, "example pos d_out"],
-    ) -> None:
-        """Write `clean` with the change added into `out`, each head's difference through its own matrix."""
-        before, target = clean.flatten(0, 1), out.flatten(0, 1)
-        for head, difference in zip(self.heads, self.differences, strict=True):
-            torch.addmm(before, difference, matrices[head], out=target)
-            before = target
+        out: Float[Tensor, "ablation row d_out"],
+    ) -> Float[Tensor, "ablation row d_out"]:
+        """Write `clean` with each ablation's change added into `out`, each difference through its head's matrix."""
+        before = clean.expand(len(self), -1, -1)
+        for heads, differences in zip(self.heads, self.differences, strict=True):
+            before = torch.baddbmm(before, differences, matrices[heads], out=out)
+        return out
+
+    def of_one(self, place: int) -> Iterator[tuple[int, Float[Tensor, "row d_head"]]]:
+        """Heads and differences of one ablation."""
+        for heads, differences in zip(self.heads, self.differences, strict=True):
+            yield heads[place], differences[place]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -66,16 +90,20 @@ class ChangedReading:
         return ChangedReading(self.of_heads[:, :, outputs], self.bias[outputs])
 
     def of(
-        self, base: Float[Tensor, "row d_out"], changes: Changes, scale: Float[Tensor, "row 1"]
+        self, base: Float[Tensor, "row d_out"], changes: Changes, place: int, scale: Float[Tensor, "row 1"]
     ) -> Float[Tensor, "row d_out"]:
-        """What is read from the changed stream.
+        """What is read from the stream that one ablation changed.
 
         Args:
             base: the matrix times the clean stream, without scale and bias.
-            changes: what heads changed.
+            changes: what the ablations changed.
+            place: which of them.
             scale: of the norm, of the changed stream.
         """
-        return changes.added_to(base, self.of_heads).mul_(scale).add_(self.bias)
+        read = torch.addcmul(self.bias, base, scale)
+        for head, difference in changes.of_one(place):
+            read.addmm_(difference * scale, self.of_heads[head])
+        return read
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -99,23 +127,20 @@ class ChangedMLP:
         return cls(layer.mlp, prepared(layer.mlp.reads), linear)
 
     def add_to(
-        self,
-        streams: Sequence[Float[Tensor, "row d_model"]],
-        clean: Float[Tensor, "row d_model"],
-        changes: Sequence[Changes],
+        self, streams: Float[Tensor, "ablation row d_model"], clean: Float[Tensor, "row d_model"], changes: Changes
     ) -> None:
         """Add what the MLP writes to each changed stream, in place.
 
         Args:
-            streams: the changed streams, one per change.
+            streams: the changed streams.
             clean: the stream without any change.
-            changes: what heads changed in it.
+            changes: what was changed in it.
         """
         base = F.linear(clean, self.mlp.reads.weight)
         linear_base = None if self.mlp.linear is None else F.linear(clean, self.mlp.linear.weight)
-        for stream, change in zip(streams, changes, strict=True):
+        for place, stream in enumerate(streams):
             scale = self.mlp.scale.of(stream)
             linear = None
             if self.linear is not None and linear_base is not None:
-                linear = self.linear.of(linear_base, change, scale)
-            stream += self.mlp.write(self.reads.of(base, change, scale), linear)
+                linear = self.linear.of(linear_base, changes, place, scale)
+            stream += self.mlp.write(self.reads.of(base, changes, place, scale), linear)

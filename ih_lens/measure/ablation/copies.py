@@ -5,7 +5,7 @@ clean one. With clean patterns only the clean copy has queries, keys and a softm
 moved by its pattern side by side.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float, Int
@@ -64,12 +64,12 @@ class Copies:
 
     def last_changes(
         self, residuals: Float[Tensor, "copy example pos d_model"]
-    ) -> tuple[Float[Tensor, "copy example pos d_model"], list[Changes]]:
+    ) -> tuple[Float[Tensor, "copy example pos d_model"], Changes | None]:
         """The copies behind an attention-only last layer, and what heads of that layer change in the clean one."""
         place = len(self.layers) - 1
         z = self._attend(self.layers[place], residuals)
         self._replace(place, z, None)
-        return self.layers[place].write(z, residuals), [*self._changes(place, len(residuals), z[0], None)]
+        return self.layers[place].write(z, residuals), self._changes(place, len(residuals), z[0], None)
 
     def _attend(
         self, layer: FoldedLayer, residuals: Float[Tensor, "copy example pos d_model"]
@@ -98,20 +98,20 @@ class Copies:
         layer, n_running = self.layers[place], len(residuals)
         self._replace(place, z, rows)
         mid = layer.write(z, residuals)
-        changes = [*self._changes(place, n_running, z[0], rows)]
+        changes = self._changes(place, n_running, z[0], rows)
         behind = mid
-        if changes:
+        if changes is not None:
             behind = mid.new_empty(n_running + len(changes), *mid.shape[1:])
             behind[:n_running] = mid
-        for copy, change in zip(behind[n_running:], changes, strict=True):
-            change.add_to(mid[0], layer.W_O, out=copy)
+            changes.add_to(mid[0].flatten(0, 1), layer.W_O, out=behind[n_running:].flatten(1, 2))
         if layer.mlp is not None and layer.parallel:
             written = layer.mlp(residuals[0])
             self._add_mlp(layer.mlp, behind[1:n_running], residuals[1:])
             behind[0] += written
             behind[n_running:] += written
         elif layer.mlp is not None:
-            self._add_changed_mlp(place, behind[n_running:], behind[0], changes)
+            if changes is not None:
+                self._add_changed_mlp(place, behind[n_running:], behind[0], changes)
             self._add_mlp(layer.mlp, behind[:n_running], behind[:n_running])
         return behind
 
@@ -131,17 +131,15 @@ class Copies:
         place: int,
         behind: Float[Tensor, "new example pos d_model"],
         clean: Float[Tensor, "example pos d_model"],
-        changes: Sequence[Changes],
+        changes: Changes,
     ) -> None:
         """The same for copies that begin in this layer: the MLP's first matrix reads only the change anew."""
-        changed, start = self.changed_mlps[place], 0
-        if changed is None or not changes:
+        changed, streams, clean = self.changed_mlps[place], behind.flatten(1, 2), clean.flatten(0, 1)
+        if changed is None:
             return
-        for part in clean.flatten(0, 1).split(self.mlp_rows):
-            rows = slice(start, start + len(part))
-            streams = [copy[rows] for copy in behind.flatten(1, 2)]
-            changed.add_to(streams, part, [change.at(rows) for change in changes])
-            start = rows.stop
+        for start in range(0, len(clean), self.mlp_rows):
+            rows = slice(start, start + self.mlp_rows)
+            changed.add_to(streams[:, rows], clean[rows], changes.at(rows))
 
     def _replace(self, place: int, z: Float[Tensor, "copy example pos head_index d_head"], rows: Rows | None) -> None:
         """Put the replacement in place of the heads of the copies that run already, in place."""
@@ -151,16 +149,19 @@ class Copies:
 
     def _changes(
         self, place: int, n_running: int, clean_z: Float[Tensor, "example pos head_index d_head"], rows: Rows | None
-    ) -> Iterator[Changes]:
-        """What the copies that begin in this layer change in its heads' outputs."""
-        for group in self.groups[n_running - 1 :]:
-            heads = _in_layer(group, place)
-            if min(group).layer != place:
-                return
-            yield Changes(
-                [head.head for head in heads],
-                [(self._replacement(head, clean_z, rows) - clean_z[:, :, head.head]).flatten(0, 1) for head in heads],
-            )
+    ) -> Changes | None:
+        """What the copies that begin in this layer change in its heads' outputs; None if none begins."""
+        beginning = [group for group in self.groups[n_running - 1 :] if min(group).layer == place]
+        if not beginning:
+            return None
+        n_examples, n_pos, n_heads = clean_z.shape[:3]
+        values = self.replacements[place].to(clean_z)
+        if rows is not None and values.shape[1] > 1:
+            values = at_rows(values.flatten(2), rows).unflatten(2, (n_heads, -1))
+        if values.shape[:2] != (1, 1):
+            values = values.expand(n_examples, n_pos, -1, -1)
+        heads = [[head.head for head in _in_layer(group, place)] for group in beginning]
+        return Changes.made(heads, clean_z.flatten(0, 1), values.flatten(0, 1))
 
     def _replacement(
         self, head: HeadIndex, like: Tensor, rows: Rows | None

@@ -1,6 +1,6 @@
 """Losses from the final residual stream, so that few logits exist at once however large the vocabulary is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -61,9 +61,9 @@ class FinalLosses:
     def of_changes(
         self,
         clean: Float[Tensor, "row d_model"],
-        changes: Sequence[Changes],
+        changes: Changes,
         targets: Int[Tensor, "row"],
-    ) -> Float[Tensor, "change row"]:
+    ) -> Float[Tensor, "ablation row"]:
         """Losses where heads of the last layer changed the final stream.
 
         Args:
@@ -74,19 +74,20 @@ class FinalLosses:
         losses: list[Tensor] = []
         for start in range(0, len(clean), self.rows_at_once):
             rows = slice(start, start + self.rows_at_once)
-            losses.append(self._of_changed_rows(clean[rows], [change.at(rows) for change in changes], targets[rows]))
+            losses.append(self._of_changed_rows(clean[rows], changes.at(rows), targets[rows]))
         return torch.cat(losses, dim=1)
 
-    def _of_changed_rows(self, clean: Tensor, changes: Sequence[Changes], targets: Tensor) -> Tensor:
+    def _of_changed_rows(self, clean: Tensor, changes: Changes, targets: Tensor) -> Tensor:
         if self.reading is None or self.W_O is None:
             raise ValueError("made without the last layer's output matrices")
-        scales = [self.folded.final_scale.of(change.added_to(clean, self.W_O)) for change in changes]
-        losses = [RunningLoss(targets) for _ in changes]
+        changed = changes.add_to(clean, self.W_O, out=clean.new_empty(len(changes), *clean.shape))
+        scales = self.folded.final_scale.of(changed)
+        losses = [RunningLoss(targets) for _ in scales]
         before = self.folded.before_unembedding(clean)
         for tokens in self._vocabulary():
             reading, base = self.reading.of_some(tokens), before @ self.folded.W_U[:, tokens]
-            for loss, change, scale in zip(losses, changes, scales, strict=True):
-                loss.add(reading.of(base, change, scale), tokens)
+            for place, loss in enumerate(losses):
+                loss.add(reading.of(base, changes, place, scales[place]), tokens)
         return torch.stack([loss.finish() for loss in losses])
 
     def _vocabulary(self) -> Iterator[slice]:
@@ -110,12 +111,12 @@ class RunningLoss:
         self._of_target: Tensor | None = None
 
     def add(self, logits: Float[Tensor, "row part"], tokens: slice) -> None:
-        """Take in the logits of the tokens in a part of the vocabulary."""
-        # the largest probability is one over the sum of exp(logit - largest): no routine of its own is as fast
-        log_total = logits.amax(-1).sub_(torch.softmax(logits, -1).amax(-1).log_())
+        """Take in the logits of the tokens in a part of the vocabulary; they are overwritten."""
         place = self._targets - tokens.start
         inside = (place >= 0) & (place < logits.shape[1])
         of_target = logits.gather(1, place.where(inside, 0)[:, None])[:, 0].where(inside, -torch.inf)
+        # the largest probability is one over the sum of exp(logit - largest): no routine of its own is as fast
+        log_total = logits.amax(-1).sub_(torch.softmax(logits, -1, out=logits).amax(-1).log_())
         self._log_total = log_total if self._log_total is None else torch.logaddexp(self._log_total, log_total)
         self._of_target = of_target if self._of_target is None else torch.maximum(self._of_target, of_target)
 

@@ -192,11 +192,10 @@ class _Batch:
         n_running, (n_examples, n_pos) = len(final) - 1, final.shape[1:3]
         running = _Place(place.groups[:n_running], place.examples)
         collected.add(running, at_rows(final[1:], self._rows), self._targets)
-        if not changes:
+        if changes is None:
             return
         flat = (self._rows + n_pos * torch.arange(n_examples, device=final.device)[:, None]).flatten()
-        at = [change.at(flat) for change in changes]
-        losses = collected.final.of_changes(final[0].flatten(0, 1)[flat], at, self._targets.flatten())
+        losses = collected.final.of_changes(final[0].flatten(0, 1)[flat], changes.at(flat), self._targets.flatten())
         collected.totals.add(place.groups[n_running:], place.examples, losses.view(-1, *self._rows.shape))
 
     def _before(self, layer: int) -> Float[Tensor, "example pos d_model"]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import hypothesis.strategies as st
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from transformer_lens import HookedTransformer
 from transformer_lens.components.abstract_attention import AbstractAttention
 
@@ -36,6 +36,7 @@ def draws(n: int) -> Callable[[Test], Test]:
         derandomize=_TIMES == 0,
         deadline=None,
         database=None,
+        phases=[Phase.generate, Phase.shrink],
         suppress_health_check=slow_is_fine,
     )
     return lambda test: chosen(test)
@@ -80,44 +81,49 @@ def drawn_models(
     forms: Sequence[str] = FORMS,
     dtypes: Sequence[torch.dtype] = (torch.float64,),
     n_ctx: tuple[int, int] = (2, 30),
+    d_head: tuple[int, int] = (1, 8),
     max_layers: int = 4,
     same_vocabularies: bool = False,
+    fixed: dict[str, Any] | None = None,
 ) -> DrawnModel:
-    """Any small model that the fast paths cover."""
+    """Any small model that the fast paths cover; `fixed` are sizes that are not drawn."""
     kind = draw(st.sampled_from(positions))
     n_heads = draw(st.integers(1, 4))
-    d_head = 2 * draw(st.integers(1, 4)) if kind == "rotary" else draw(st.integers(1, 8))
+    width = draw(st.integers(*d_head))
+    width += width % 2 if kind == "rotary" else 0
     d_vocab = draw(st.integers(5, 40))
     sizes: dict[str, Any] = {
         "n_layers": draw(st.integers(1, max_layers)),
         "n_heads": n_heads,
-        "d_head": d_head,
+        "d_head": width,
         "d_model": draw(st.integers(4, 24)),
         "d_vocab": d_vocab,
         "n_ctx": draw(st.integers(*n_ctx)),
         "normalization_type": draw(st.sampled_from(NORMALIZATIONS)),
         "eps": draw(st.sampled_from([1e-5, 1e-2])),
     }
-    sizes |= draw(_layers(sizes["n_layers"], n_heads, d_head)) | draw(_mlp(forms))
+    sizes |= draw(_layers(**{name: sizes[name] for name in ("n_layers", "n_heads", "d_head", "n_ctx")}))
+    sizes |= draw(_mlp(forms))
     if kind == "rotary":
-        sizes |= draw(_rotation(d_head, has_local=sizes.get("use_local_attn", False)))
+        sizes |= draw(_rotation(width, has_local=sizes.get("use_local_attn", False)))
     if sizes["normalization_type"] in ("LN", "LNPre") and draw(_seldom()):
         sizes["final_rms"] = True
     if not same_vocabularies and draw(_seldom()):
         sizes["d_vocab_out"] = d_vocab + draw(st.integers(1, 6))
     smeared_keys, dtype = draw(_often()), draw(st.sampled_from(dtypes))
-    return DrawnModel(sizes, kind, smeared_keys, dtype, draw(st.integers(0, 1000)))
+    return DrawnModel(sizes | (fixed or {}), kind, smeared_keys, dtype, draw(st.integers(0, 1000)))
 
 
 @st.composite
-def _layers(draw: st.DrawFn, n_layers: int, n_heads: int, d_head: int) -> dict[str, Any]:
+def _layers(draw: st.DrawFn, n_layers: int, n_heads: int, d_head: int, n_ctx: int) -> dict[str, Any]:
     """Grouped queries, local layers and the scale of scores."""
     changes: dict[str, Any] = {}
     if draw(_often()):
         changes["n_key_value_heads"] = draw(st.sampled_from([n for n in range(1, n_heads + 1) if n_heads % n == 0]))
     if draw(_often()):
         kinds = st.lists(st.sampled_from(["local", "global"]), min_size=n_layers, max_size=n_layers)
-        changes |= {"use_local_attn": True, "attn_types": draw(kinds), "window_size": draw(st.integers(1, 9))}
+        window = draw(st.integers(1, max(2, n_ctx // 2)))
+        changes |= {"use_local_attn": True, "attn_types": draw(kinds), "window_size": window}
     scale = draw(st.sampled_from(["usual", "usual", "none", "own", "by_layer"]))
     if scale == "none":
         changes["use_attn_scale"] = False

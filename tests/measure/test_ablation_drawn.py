@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -13,10 +14,12 @@ import torch
 from hypothesis import given
 
 import ih_lens as ih
-from tests.drawn_models import POSITIONS, DrawnModel, drawn_models, drawn_tokens, draws
+from tests.drawn_models import POSITIONS, drawn_models, drawn_tokens, draws
+from tests.models.bridges import tiny_bridge
 
 Array = npt.NDArray[np.float64]
 Members = Sequence[tuple[int, int]]
+POSITION_KINDS = pytest.mark.parametrize("positions", POSITIONS)
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
@@ -24,7 +27,7 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 class Call:
     """One drawn call of `ablate_heads`; `members` are the heads of each entry of `heads`."""
 
-    model: DrawnModel
+    model: Any
     tokens: torch.Tensor
     eval_seed: int
     members: list[list[tuple[int, int]]]
@@ -36,16 +39,24 @@ class Call:
 
 
 @st.composite
-def calls(draw: st.DrawFn, *, replace: str = "zero", longest: int = 14, **of_model: Any) -> Call:
+def calls(
+    draw: st.DrawFn,
+    *,
+    replace: str = "zero",
+    length: tuple[int, int] = (2, 14),
+    few_indices: bool = False,
+    **of_model: Any,
+) -> Call:
     model = draw(drawn_models(**of_model))
-    tokens = draw(drawn_tokens(model, n_examples=(2, 3) if replace == "resample" else (1, 4), longest=longest))
+    n_examples = (2, 3) if replace == "resample" else (1, 4)
+    tokens = draw(drawn_tokens(model, n_examples=n_examples, min_length=length[0], longest=length[1]))
     heads, members = draw(_heads(model.sizes["n_layers"], model.sizes["n_heads"]))
     arguments = {
         "kind": draw(st.sampled_from(["pattern_preserving", "full"])),
         "replace": replace,
         "heads": heads,
         "batch_size": draw(st.none() | st.integers(1, 9)),
-        **draw(_indices(tokens.shape[1])),
+        **draw(_few_indices(tokens.shape[1]) if few_indices else _indices(tokens.shape[1])),
     }
     return Call(model, tokens, draw(st.integers(0, 100)), members, arguments)
 
@@ -71,6 +82,11 @@ def _indices(draw: st.DrawFn, n_pos: int) -> dict[str, Any]:
     if draw(st.booleans()):
         arguments |= {"at_indices": draw(some), "window": draw(st.integers(0, 3))}
     return arguments
+
+
+@st.composite
+def _few_indices(draw: st.DrawFn, n_pos: int) -> dict[str, Any]:
+    return {"context_indices": draw(st.lists(st.integers(1, n_pos - 1), max_size=3, unique=True))}
 
 
 @torch.no_grad()
@@ -173,34 +189,111 @@ def _largest(differences: Array) -> float:
     return float(abs(differences).max(initial=0))
 
 
-def check(call: Call) -> None:
-    model = call.model.build()
+def check(call: Call, model: Any, *, forward: str = "fused") -> None:
     found = ih.ablate_heads(model, call.evals, **call.arguments)
-    assert found.attrs["forward"] == "fused"
+    assert found.attrs["forward"] == forward
     indices = call.arguments["context_indices"]
     assert found.by_context_index.context_index.values.tolist() == (
         list(range(1, call.evals.n_pos)) if indices == "all" else indices
     )
     if "at_indices" in call.arguments:
         assert found.at_indices.at_index.values.tolist() == call.arguments["at_indices"]
-    assert largest_difference(model, call, found) <= TOLERANCE[call.model.dtype]
+    assert largest_difference(model, call, found) <= TOLERANCE[model.cfg.dtype]
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
-@draws(12)
+def drawn_and_checked(data: st.DataObject, **options: Any) -> None:
+    call = data.draw(calls(**options))
+    check(call, call.model.build())
+
+
+@POSITION_KINDS
+@draws(14)
 @given(data=st.data())
 def test_zero(positions: str, data: st.DataObject) -> None:
-    check(data.draw(calls(positions=[positions])))
+    drawn_and_checked(data, positions=[positions])
+
+
+@POSITION_KINDS
+@draws(10)
+@given(data=st.data())
+def test_few_indices_of_many(positions: str, data: st.DataObject) -> None:
+    replace = data.draw(st.sampled_from(["zero", "mean", "resample"]))
+    sizes = {"n_ctx": (10, 40), "length": (10, 40), "d_head": (4, 8)}
+    drawn_and_checked(data, positions=[positions], replace=replace, few_indices=True, **sizes)
 
 
 @pytest.mark.parametrize("replace", ["mean", "resample"])
-@draws(12)
+@draws(10)
 @given(data=st.data())
 def test_other_replacements(replace: str, data: st.DataObject) -> None:
-    check(data.draw(calls(replace=replace)))
+    drawn_and_checked(data, replace=replace)
 
 
 @draws(12)
 @given(data=st.data())
 def test_float32(data: st.DataObject) -> None:
-    check(data.draw(calls(dtypes=[torch.float32])))
+    drawn_and_checked(data, dtypes=[torch.float32])
+
+
+@POSITION_KINDS
+@draws(4)
+@given(data=st.data())
+def test_contexts_of_several_blocks_of_queries(positions: str, data: st.DataObject) -> None:
+    drawn_and_checked(data, positions=[positions], n_ctx=(300, 300), length=(130, 300), max_layers=2)
+
+
+@pytest.mark.parametrize("size", [{"d_mlp": 2**16}, {"d_vocab": 2**17}], ids=["neurons", "vocabulary"])
+@draws(6)
+@given(data=st.data())
+def test_what_is_so_wide_that_it_is_computed_in_parts(size: dict[str, int], data: st.DataObject) -> None:
+    forms = ["mlp", "gated", "parallel", "parallel_gated"] if "d_mlp" in size else ["attention_only", "mlp"]
+    drawn_and_checked(
+        data, fixed=size, forms=forms, max_layers=2, same_vocabularies=True, length=(6, 14), n_ctx=(6, 14)
+    )
+
+
+NOT_COVERED: dict[str, dict[str, Any]] = {
+    "capped scores": {"attn_scores_soft_cap": 1.5},
+    "capped logits": {"output_logits_soft_cap": 1.5},
+    "normalised queries and keys": {"use_qk_norm": True},
+}
+
+
+@pytest.mark.parametrize("changes", NOT_COVERED.values(), ids=NOT_COVERED)
+@draws(5)
+@given(data=st.data())
+def test_architectures_that_need_hooks_say_so(changes: dict[str, Any], data: st.DataObject) -> None:
+    call = data.draw(calls(fixed=changes, max_layers=3))
+    check(call, call.model.build(), forward="hooked")
+
+
+@POSITION_KINDS
+@draws(5)
+@given(data=st.data())
+def test_hooks_of_the_user_are_seen(positions: str, data: st.DataObject) -> None:
+    call = data.draw(calls(positions=[positions], max_layers=3))
+    name = data.draw(st.sampled_from(["attn.hook_v", "attn.hook_z", "attn.hook_pattern", "hook_resid_post"]))
+    layer = data.draw(st.integers(0, call.model.sizes["n_layers"] - 1))
+    model = call.model.build()
+    model.add_hook(f"blocks.{layer}.{name}", lambda value, hook: 0.5 * value)
+    check(call, model, forward="hooked")
+
+
+@draws(4)
+@given(data=st.data())
+def test_hooks_of_pytorch_are_seen(data: st.DataObject) -> None:
+    call = data.draw(calls(max_layers=3))
+    model = call.model.build()
+    model.blocks[0].attn.register_forward_hook(lambda module, inputs, output: 0.5 * output)
+    check(call, model, forward="hooked")
+
+
+@pytest.mark.parametrize("kind", ["full", "pattern_preserving"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_bridges_are_run_by_hooks(architecture: str, kind: str, tmp_path: Path) -> None:
+    model = tiny_bridge(architecture, tmp_path)
+    tokens = torch.randint(2, 50, (3, 9), generator=torch.Generator().manual_seed(0))
+    members = [[(0, 1), (1, 2)], [(1, 0)]]
+    arguments = {"kind": kind, "replace": "zero", "heads": [["L0H1", "L1H2"], ["L1H0"]], "context_indices": "all"}
+    call = Call(None, tokens, 0, members, arguments)
+    check(call, model, forward="hooked")

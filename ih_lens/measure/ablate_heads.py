@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformer_lens import HookedTransformer
 
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.measure.ablation import ABLATIONS
@@ -13,11 +12,10 @@ from ih_lens.measure.ablation._base import AblationKind, Group
 from ih_lens.measure.ablation.fused import FusedSweep
 from ih_lens.measure.ablation.hooked import HookedSweep
 from ih_lens.measure.ablation.replacements import REPLACEMENTS, CleanOutputs
-from ih_lens.measure.forward import check_measurable, measuring, rows_per_pass
+from ih_lens.measure.forward import check_measurable, folded_if_unobserved, measuring, rows_per_pass
 from ih_lens.measure.loss_views import LossViews, choose_views
 from ih_lens.measure.provenance import provenance
 from ih_lens.models.folded import FoldedModel
-from ih_lens.models.fused_forward import may_fuse
 from ih_lens.models.matmul import fastest_float32
 from ih_lens.results import AblationLosses
 from ih_lens.types import HeadGroup, ModelLike
@@ -86,7 +84,7 @@ def ablate_heads(
     views = choose_views(evals, by=context_indices, at_indices=at_indices, window=window)
     n_rows = rows_per_pass(model, evals.n_pos, batch_size, tokens_on_cpu=_STREAM_ON_CPU // model.cfg.d_model)
     with measuring(model), fastest_float32():
-        folded = _folded(model, ABLATIONS[kind])
+        folded = None if ABLATIONS[kind].own_patterns is None else folded_if_unobserved(model)
         if folded is None:
             ABLATIONS[kind].check(model)
         layers = sorted({head.layer for group in groups for head in group})
@@ -116,15 +114,6 @@ def ablate_heads(
             forward="hooked" if folded is None else "fused",
         ),
     )
-
-
-def _folded(model: ModelLike, kind: AblationKind) -> FoldedModel | None:
-    """The model for passes without hooks; None where they would give something else than the model itself."""
-    if kind.own_patterns is None or not isinstance(model, HookedTransformer) or not may_fuse(model):
-        return None
-    if model.tokenizer is not None and getattr(model.tokenizer, "padding_side", "right") == "left":
-        return None  # TransformerLens then takes tokens that look like padding out of attention
-    return FoldedModel.of(model)
 
 
 def _sweep(

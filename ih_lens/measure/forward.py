@@ -15,6 +15,7 @@ from transformer_lens.utilities.activation_functions import apply_softcap
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import InputError
 from ih_lens.models.capabilities import require_causal
+from ih_lens.models.folded import FoldedModel
 from ih_lens.models.fused_forward import fused_layers, may_fuse
 from ih_lens.types import Hook, ModelLike
 from ih_lens.validate import at_least, finite_weights, token_batch
@@ -85,6 +86,15 @@ def measuring(model: ModelLike) -> Generator[None]:
     finally:
         for module in was_training:
             module.training = True
+
+
+def folded_if_unobserved(model: ModelLike) -> FoldedModel | None:
+    """The model for passes without hooks; None where they might give something else than the model itself."""
+    if not isinstance(model, HookedTransformer) or not may_fuse(model):
+        return None
+    if model.tokenizer is not None and getattr(model.tokenizer, "padding_side", "right") == "left":
+        return None  # TransformerLens then takes tokens that look like padding out of attention
+    return FoldedModel.of(model)
 
 
 @runtime_checkable

@@ -1,15 +1,32 @@
 """Per-token losses, the first thing that the paper collects ("Data Collection", 1)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from ih_lens.data.eval_set import EvalSet
-from ih_lens.measure.forward import check_measurable, loss_dtype, measuring, rows_per_pass, start_rows
+from ih_lens.measure.ablation.row_attention import at_rows
+from ih_lens.measure.final_losses import FinalLosses
+from ih_lens.measure.forward import (
+    check_measurable,
+    folded_if_unobserved,
+    loss_dtype,
+    measuring,
+    rows_per_pass,
+    start_rows,
+)
 from ih_lens.measure.loss_views import LossViews, ViewTotals, choose_views
 from ih_lens.measure.provenance import provenance
+from ih_lens.models.folded import FoldedModel
+from ih_lens.models.matmul import fastest_float32
 from ih_lens.progress import with_progress
 from ih_lens.results import TokenLosses
 from ih_lens.types import ModelLike
 from ih_lens.validate import one_of
+
+_STREAM_ON_CPU = 2**19
+"""Numbers in the residual streams that exist at once: 2 MB in float32."""
 
 
 def token_losses(
@@ -35,8 +52,8 @@ def token_losses(
             of the in-context learning score: 50 and 500, or the same fractions of a shorter example; the only one
             there is in examples of two tokens.
         window: `at_indices` are means over so many indices to both sides, as far as the example reaches.
-        batch_size: examples per forward pass; by default as many as make 1024 tokens on a CPU, else 32768. Changes
-            memory and speed only.
+        batch_size: examples per forward pass; by default as many as make 2^19 numbers in the residual stream on a
+            CPU, else 32768 tokens. Changes memory and speed only.
         progress: show a bar while it runs on a terminal.
 
     Returns:
@@ -55,27 +72,61 @@ def token_losses(
     check_measurable(model, evals)
     views = choose_views(evals, at_indices=at_indices, window=window)
     totals = ViewTotals(views, 1, loss_dtype(model), keep_all=keep == "all")
-    n_rows = rows_per_pass(model, evals.n_pos, batch_size, tokens_on_cpu=1024)
-    _collect(model, evals, views, totals, n_rows, progress)
+    n_rows = rows_per_pass(model, evals.n_pos, batch_size, tokens_on_cpu=_STREAM_ON_CPU // model.cfg.d_model)
+    with measuring(model), fastest_float32():
+        folded = folded_if_unobserved(model)
+        of = _hooked_losses(model) if folded is None else _fused_losses(folded)
+        _collect(of, evals, views, totals, n_rows, progress)
     return TokenLosses.from_tensors(
         {name: values[0] for name, values in totals.finish().items()},
         random_index=evals.random_index,
         by_context_index=views.by_context_index,
         at_indices=views.at_indices,
         provenance=provenance(
-            model, measure="token_losses", fingerprint=evals.fingerprint, eval_seed=evals.seed, window=window
+            model,
+            measure="token_losses",
+            fingerprint=evals.fingerprint,
+            eval_seed=evals.seed,
+            window=window,
+            forward="hooked" if folded is None else "fused",
         ),
     )
 
 
+LossesOf = Callable[
+    [Int[Tensor, "example pos"], Int[Tensor, "example context_index"]], Float[Tensor, "example context_index"]
+]
+"""From tokens and context indices to losses."""
+
+
 def _collect(
-    model: ModelLike, evals: EvalSet, views: LossViews, totals: ViewTotals, batch_size: int, progress: bool
+    losses_of: LossesOf, evals: EvalSet, views: LossViews, totals: ViewTotals, batch_size: int, progress: bool
 ) -> None:
     """One forward pass per batch of examples."""
     starts = range(0, evals.n_examples, batch_size)
     what = f"losses of {evals.n_examples * evals.n_pos:,} tokens"
-    with measuring(model):
-        for start in with_progress(starts, what, total=len(starts), show=progress):
-            examples = slice(start, min(start + batch_size, evals.n_examples))
-            rows = start_rows(model, evals.tokens[examples])
-            totals.add([0], examples, rows.losses(views.indices(examples))[None])
+    for start in with_progress(starts, what, total=len(starts), show=progress):
+        examples = slice(start, min(start + batch_size, evals.n_examples))
+        totals.add([0], examples, losses_of(evals.tokens[examples], views.indices(examples))[None])
+
+
+def _hooked_losses(model: ModelLike) -> LossesOf:
+    """By the model's own forward pass."""
+    return lambda tokens, indices: start_rows(model, tokens).losses(indices)
+
+
+def _fused_losses(folded: FoldedModel) -> LossesOf:
+    """Without hooks."""
+    final = FinalLosses.made(folded, None)
+
+    def losses(
+        tokens: Int[Tensor, "example pos"], indices: Int[Tensor, "example context_index"]
+    ) -> Float[Tensor, "example context_index"]:
+        tokens, indices = tokens.to(folded.W_E.device), indices.to(folded.W_E.device)
+        residual = folded.embed(tokens)
+        for layer in folded.layers:
+            residual = layer(residual)
+        predicting = at_rows(residual, indices - 1).flatten(0, 1)
+        return final.of(predicting, tokens.gather(1, indices).flatten()).view(indices.shape)
+
+    return losses

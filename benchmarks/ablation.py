@@ -68,6 +68,8 @@ def _case(row: _Row, plan: Plan) -> Case:
         n_examples=plan.examples(row.n_examples),
         rounds=plan.rounds(row.rounds),
         warms_up=row.warms_up,
+        measures_memory=not row.unembeds_rows_only,
+        one_by_one=True,
     )
 
 
@@ -95,6 +97,8 @@ def ablate(model: HookedTransformer, evals: ih.EvalSet, kind: str, indices: tupl
     """Losses [layer, head, example, index], or means over examples [layer, head, context_index], by this library."""
     chosen = "all" if indices is None else indices
     ablated = ih.ablate_heads(model, evals, kind=kind, context_indices=chosen, progress=False)
+    if ablated.attrs["forward"] != "fused":
+        raise RuntimeError("the ablation engine does not cover this model: the general path was taken")
     if indices is None:
         return {"losses": torch.from_numpy(ablated.by_context_index.to_numpy())}
     random_token = torch.from_numpy(ablated.random_token.to_numpy())[..., None]

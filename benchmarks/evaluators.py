@@ -1,86 +1,106 @@
 """The rows of head scores and logit attribution, on a model of GPT-2 small's shape as `from_pretrained` gives it."""
 
 from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformer_lens import HookedTransformer
+from transformer_lens import ActivationCache, HookedTransformer
 
 import ih_lens as ih
 from benchmarks import today_evaluators as today
-from benchmarks.harness import Case, Contest, Numbers, sampled, timed
+from benchmarks.harness import Case, Contest, Numbers, Outcome, sampled, timed
 from benchmarks.plan import Plan
 from benchmarks.shapes import build, new_tokens
-from benchmarks.today_ablation import spread_heads
+from benchmarks.today_ablation import Head, spread_heads
+from ih_lens.measure.attention import measure_attention
 
-Open = Callable[[Plan, HookedTransformer], Contest]
-PERIOD, REPEATS, N_EXAMPLES = 25, 4, 10
+PERIOD, REPEATS, N_EXAMPLES, N_POS = 25, 4, 10, 512
+_PATTERNS = ("prefix_matching", "previous_token")
 
 
 def cases(plan: Plan) -> list[Case]:
     """The rows of the table."""
-    n_pos = 512
-
-    def case(name: str, work: str, how: str, opened: Open, target: float | None, **settings: Any) -> Case:
-        settings = {"rounds": 5, "n_examples": N_EXAMPLES, **settings}
-        settings["rounds"] = plan.rounds(settings["rounds"])
-        return Case(name, f"{work}, GPT-2 small", how, lambda: opened(plan, _processed(plan)), target, **settings)
-
+    random, repeated = f"{N_EXAMPLES} x {PERIOD} tokens", f"{N_EXAMPLES} x {PERIOD * REPEATS} tokens"
+    full_vocabulary = "full-vocabulary logits per head, on 2 heads, scaled to all"
+    per_pair = "FactoredMatrix per pair of heads, on 2 pairs, scaled to all"
+    per_head = "FactoredMatrix per head, earlier heads summed beforehand, on 4 heads, scaled to all"
+    rows: list[tuple[str, str, str, Callable[[Plan], Contest], float | None]] = [
+        ("copying", f"copying score, {random}", full_vocabulary, _copying, 100),
+        ("ov-eigenvalues", "OV eigenvalues", "FactoredMatrix per head, on 2 heads, scaled to all", _eigenvalues, 50),
+        ("qk-trace", "QK-eigenvalue trace", per_pair, _trace_per_pair, 100),
+        ("qk-trace-per-head", "QK-eigenvalue trace", per_head, _trace_per_head, None),
+        ("attribution", f"logit attribution, 1 x {N_POS} tokens", full_vocabulary, _attribution, 100),
+        ("patterns", f"prefix matching and previous token, {repeated}", "run_with_cache of patterns", _patterns, 3.3),
+        ("score-heads", "score_heads: all of these but attribution", "the rows above, one by one", _everything, None),
+    ]
     return [
-        case(
-            "copying",
-            f"copying score of every head, {N_EXAMPLES} x {PERIOD} tokens",
-            "full-vocabulary logits per head and example, on 2 heads, scaled",
-            _copying,
-            100,
-        ),
-        case(
-            "ov-eigenvalues",
-            "OV eigenvalues of every head",
-            "FactoredMatrix per head, on 2 heads, scaled",
-            _ov_eigenvalues,
-            50,
-        ),
-        case(
-            "qk-trace",
-            "QK-eigenvalue trace of every head",
-            "FactoredMatrix per pair of heads, on 2 pairs, scaled",
-            _qk_trace_per_pair,
-            100,
-        ),
-        case(
-            "qk-trace-per-head",
-            "QK-eigenvalue trace of every head",
-            "FactoredMatrix per head, earlier heads summed beforehand, on 4 heads, scaled",
-            _qk_trace_per_head,
-            None,
-        ),
-        case(
-            "attribution",
-            f"logit attribution of every head, 1 x {n_pos} tokens",
-            "full-vocabulary logits per head, on 2 heads, scaled",
-            lambda plan, model: _attribution(plan, model, n_pos),
-            100,
-            n_examples=1,
-        ),
-        case(
-            "patterns",
-            f"prefix matching and previous token of every head, {N_EXAMPLES} x {PERIOD * REPEATS} tokens",
-            "run_with_cache of patterns only, then stripes",
-            _patterns,
-            3.3,
-        ),
+        Case(
+            name,
+            f"{work}, every head, GPT-2 small",
+            by_hand,
+            partial(opened, plan),
+            target,
+            n_examples=1 if name == "attribution" else N_EXAMPLES,
+            rounds=plan.rounds(5),
+        )
+        for name, work, by_hand, opened, target in rows
     ]
 
 
-def _processed(plan: Plan) -> HookedTransformer:
+@lru_cache(maxsize=1)
+def _model(plan: Plan) -> HookedTransformer:
     """Norms and value biases folded, writing weights and unembedding centred, as `from_pretrained` does."""
     model = build("GPT-2 small", tiny=plan.tiny, device=plan.device)
     model.load_and_process_state_dict(
         model.state_dict(), fold_ln=True, center_writing_weights=True, center_unembed=True, fold_value_biases=True
     )
     return model
+
+
+def _sample(model: HookedTransformer, n_sampled: int, first_layer: int = 0) -> tuple[list[Head], float]:
+    """Some heads, and how many times as many there are."""
+    n_layers = model.cfg.n_layers - first_layer
+    heads = [(layer + first_layer, head) for layer, head in spread_heads(n_layers, model.cfg.n_heads, n_sampled)]
+    return heads, n_layers * model.cfg.n_heads / len(heads)
+
+
+def _of(heads: list[Head]) -> Callable[[Numbers], Numbers]:
+    """From scores [layer, head, ...] to those of some heads."""
+    return lambda numbers: {"scores": torch.stack([numbers["scores"][head] for head in heads])}
+
+
+def _period(model: HookedTransformer) -> int:
+    return min(PERIOD, model.cfg.n_ctx // REPEATS)
+
+
+def _copying(plan: Plan) -> Contest:
+    model = _model(plan)
+    heads, times = _sample(model, 2)
+
+    def by_hand(tokens: Tensor, cache: ActivationCache) -> Numbers:
+        return {"scores": today.copying(model, tokens, cache, heads)}
+
+    return Contest(
+        inputs=lambda seed, n: ih.random_tokens(model, length=_period(model), n_examples=n, seed=seed).to(plan.device),
+        today=sampled(
+            lambda tokens: today.cache_of(model, tokens, "hook_v", "hook_pattern"), by_hand, times, plan.device
+        ),
+        ours=timed(lambda tokens: {"scores": ih.copying_score(model, tokens)}, plan.device),
+        as_today=_of(heads),
+    )
+
+
+def _eigenvalues(plan: Plan) -> Contest:
+    model = _model(plan)
+    heads, times = _sample(model, 2)
+    return Contest(
+        inputs=lambda seed, _: _vary(model, seed),
+        today=sampled(lambda _: None, lambda *_: {"scores": today.ov_eigenvalues(model, heads)}, times, plan.device),
+        ours=timed(lambda _: {"scores": ih.ov_copying_eigenvalue_score(model)}, plan.device),
+        as_today=_of(heads),
+    )
 
 
 @torch.no_grad()
@@ -90,95 +110,58 @@ def _vary(model: HookedTransformer, seed: int) -> None:
     model.embed.W_E.mul_(lengths.to(model.embed.W_E))
 
 
-def _sample(model: HookedTransformer, n_sampled: int, first_layer: int = 0) -> tuple[list[tuple[int, int]], float]:
-    """Some heads, and how many times as many there are."""
-    n_layers = model.cfg.n_layers - first_layer
-    heads = [(layer + first_layer, head) for layer, head in spread_heads(n_layers, model.cfg.n_heads, n_sampled)]
-    return heads, n_layers * model.cfg.n_heads / len(heads)
-
-
-def _chosen(heads: list[tuple[int, int]], name: str = "scores") -> Callable[[Numbers], Numbers]:
-    """From scores [layer, head, ...] to those of some heads."""
-    return lambda numbers: {name: torch.stack([numbers[name][head] for head in heads])}
-
-
-def _copying(plan: Plan, model: HookedTransformer) -> Contest:
-    heads, times = _sample(model, 2)
-
-    def by_hand(tokens: Tensor, cache: Any) -> Numbers:
-        return {"scores": today.copying(model, tokens, cache, heads)}
-
-    return Contest(
-        inputs=lambda seed, n: ih.random_tokens(model, length=PERIOD, n_examples=n, seed=seed).to(plan.device),
-        today=sampled(
-            lambda tokens: today.cache_of(model, tokens, "hook_v", "hook_pattern"), by_hand, times, plan.device
-        ),
-        ours=timed(lambda tokens: {"scores": ih.copying_score(model, tokens)}, plan.device),
-        as_today=_chosen(heads),
-    )
-
-
-def _ov_eigenvalues(plan: Plan, model: HookedTransformer) -> Contest:
-    heads, times = _sample(model, 2)
-    return Contest(
-        inputs=lambda seed, _: _vary(model, seed),
-        today=sampled(lambda _: None, lambda *_: {"scores": today.ov_eigenvalues(model, heads)}, times, plan.device),
-        ours=timed(lambda _: {"scores": ih.ov_copying_eigenvalue_score(model)}, plan.device),
-        as_today=_chosen(heads),
-    )
-
-
-def _qk_trace_per_pair(plan: Plan, model: HookedTransformer) -> Contest:
-    """The trace of one head of the second layer that the sampled pairs make up, other earlier heads scoring 0."""
+def _trace_per_pair(plan: Plan) -> Contest:
+    """Earlier heads but the sampled ones score 0, so that the sampled pairs are the whole trace of one head."""
+    model = _model(plan)
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
-    earlier = [(0, 0), (0, n_heads - 1)]
-    pairs = [((1, 1), before) for before in earlier]
+    later, earlier = (1, 1), [(0, 0), (0, n_heads - 1)]
     n_pairs = n_heads**2 * n_layers * (n_layers - 1) // 2
 
     def inputs(seed: int, _: int) -> Tensor:
         scores = torch.zeros(n_layers, n_heads)
-        drawn = torch.rand(len(earlier), generator=torch.Generator().manual_seed(seed))
-        for head, score in zip(earlier, drawn, strict=True):
+        for head, score in zip(earlier, _random(seed, len(earlier)), strict=True):
             scores[head] = score
         return scores
 
+    def by_hand(scores: Tensor, _: None) -> Numbers:
+        terms = today.qk_trace_per_pair(model, scores, [(later, before) for before in earlier])
+        return {"scores": terms.sum()[None]}
+
     return Contest(
         inputs=inputs,
-        today=sampled(
-            lambda _: None,
-            lambda scores, _: {"scores": today.qk_trace_per_pair(model, scores, pairs).sum()[None]},
-            n_pairs / len(pairs),
-            plan.device,
-        ),
+        today=sampled(lambda _: None, by_hand, n_pairs / len(earlier), plan.device),
         ours=timed(lambda scores: {"scores": ih.qk_eigenvalue_trace(model, scores)}, plan.device),
-        as_today=_chosen([(1, 1)]),
+        as_today=_of([later]),
         relative=True,
     )
 
 
-def _qk_trace_per_head(plan: Plan, model: HookedTransformer) -> Contest:
+def _trace_per_head(plan: Plan) -> Contest:
+    model = _model(plan)
     heads, times = _sample(model, 4, first_layer=1)
-    shape = (model.cfg.n_layers, model.cfg.n_heads)
+
+    def by_hand(_: Tensor, written: list[Tensor]) -> Numbers:
+        return {"scores": today.qk_trace_per_head(model, written, heads)}
 
     return Contest(
-        inputs=lambda seed, _: torch.rand(shape, generator=torch.Generator().manual_seed(seed)),
-        today=sampled(
-            lambda scores: today.written_before(model, scores),
-            lambda _, written: {"scores": today.qk_trace_per_head(model, written, heads)},
-            times,
-            plan.device,
-        ),
+        inputs=lambda seed, _: _random(seed, model.cfg.n_layers, model.cfg.n_heads),
+        today=sampled(lambda scores: today.written_before(model, scores), by_hand, times, plan.device),
         ours=timed(lambda scores: {"scores": ih.qk_eigenvalue_trace(model, scores)}, plan.device),
-        as_today=_chosen(heads),
+        as_today=_of(heads),
         relative=True,
     )
 
 
-def _attribution(plan: Plan, model: HookedTransformer, n_pos: int) -> Contest:
-    heads, times = _sample(model, 2)
-    n_pos = min(n_pos, model.cfg.n_ctx)
+def _random(seed: int, *shape: int) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
-    def by_hand(tokens: Tensor, cache: Any) -> Numbers:
+
+def _attribution(plan: Plan) -> Contest:
+    model = _model(plan)
+    heads, times = _sample(model, 2)
+    n_pos = min(N_POS, model.cfg.n_ctx)
+
+    def by_hand(tokens: Tensor, cache: ActivationCache) -> Numbers:
         return {"scores": today.attribution(model, tokens, cache, heads)}
 
     return Contest(
@@ -190,28 +173,63 @@ def _attribution(plan: Plan, model: HookedTransformer, n_pos: int) -> Contest:
             plan.device,
         ),
         ours=timed(lambda tokens: {"scores": ih.logit_attribution(model, tokens)}, plan.device),
-        as_today=lambda numbers: _chosen(heads)({"scores": numbers["scores"][0]}),
+        as_today=lambda numbers: _of(heads)({"scores": numbers["scores"][0]}),
     )
 
 
-def _patterns(plan: Plan, model: HookedTransformer) -> Contest:
-    period = min(PERIOD, model.cfg.n_ctx // REPEATS)
-    names = ("prefix_matching", "previous_token")
+def _patterns(plan: Plan) -> Contest:
+    """What `score_heads` does for these two, without the eigenvalues that it adds."""
+    model = _model(plan)
+    length = _period(model)
+    evaluators = (ih.PrefixMatching(length=length), ih.PreviousToken(length=length))
 
-    def by_hand(seed_and_n: tuple[int, int]) -> Numbers:
-        seed, n_examples = seed_and_n
-        tokens = ih.repeated_random_tokens(model, length=period, repeats=REPEATS, n_examples=n_examples, seed=seed)
-        cache = today.cache_of(model, tokens.to(plan.device), "hook_pattern")
-        return today.stripes(cache, model.cfg.n_layers, period, REPEATS)
+    def by_hand(tokens: Tensor) -> Numbers:
+        cache = today.cache_of(model, tokens, "hook_pattern")
+        return today.stripes(cache, model.cfg.n_layers, length, REPEATS)
 
-    def scores(seed_and_n: tuple[int, int]) -> Numbers:
-        seed, n_examples = seed_and_n
-        settings = {"length": period, "repeats": REPEATS, "n_examples": n_examples}
-        found = ih.score_heads(model, seed=seed, evaluators=names, **settings)
-        return {name: found.to_tensor(name) for name in names}
+    def scores(tokens: Tensor) -> Numbers:
+        found = measure_attention(model, tokens, [evaluator.reduction(model, tokens) for evaluator in evaluators])
+        return dict(zip(_PATTERNS, found, strict=True))
 
     return Contest(
-        inputs=lambda seed, n: (seed, n),
+        inputs=lambda seed, n: _repeated(model, seed, n).to(plan.device),
         today=timed(by_hand, plan.device),
         ours=timed(scores, plan.device),
+    )
+
+
+def _repeated(model: HookedTransformer, seed: int, n_examples: int) -> Tensor:
+    return ih.repeated_random_tokens(model, length=_period(model), repeats=REPEATS, n_examples=n_examples, seed=seed)
+
+
+def _everything(plan: Plan) -> Contest:
+    """`score_heads` as it is, which draws its own tokens from the seed."""
+    model = _model(plan)
+    patterns, copying, eigenvalues, trace = (
+        opened(plan) for opened in (_patterns, _copying, _eigenvalues, _trace_per_head)
+    )
+    single = {"copying": copying, "ov_copying_eigenvalues": eigenvalues, "qk_eigenvalue_trace": trace}
+
+    def by_hand(inputs: tuple[int, int]) -> Outcome:
+        seen = patterns.today(patterns.inputs(*inputs))
+        single_inputs: list[Any] = [copying.inputs(*inputs), None, seen.numbers["previous_token"]]
+        outcomes = [contest.today(given) for contest, given in zip(single.values(), single_inputs, strict=True)]
+        scores = {name: outcome.numbers["scores"] for name, outcome in zip(single, outcomes, strict=True)}
+        return Outcome({**seen.numbers, **scores}, sum(outcome.seconds for outcome in (seen, *outcomes)))
+
+    def scores(inputs: tuple[int, int]) -> Numbers:
+        seed, n_examples = inputs
+        found = ih.score_heads(model, seed=seed, n_examples=n_examples, length=_period(model), repeats=REPEATS)
+        return {name: found.to_tensor(name) for name in (*_PATTERNS, *single)}
+
+    def as_today(numbers: Numbers) -> Numbers:
+        parts = {name: contest.as_today({"scores": numbers[name]})["scores"] for name, contest in single.items()}
+        return {**numbers, **parts}
+
+    return Contest(
+        inputs=lambda seed, n_examples: (seed, n_examples),
+        today=by_hand,
+        ours=timed(scores, plan.device),
+        as_today=as_today,
+        relative=True,
     )

@@ -29,17 +29,19 @@ class Contest:
 
     Attributes:
         inputs: from a seed and a number of examples to inputs that no call has seen.
-        today: the code of today.
         ours: this library.
+        today: the code of today.
         as_today: from our numbers to those that the code of today gives, which may be a sample of them.
         relative: whether differences are taken relative to the largest number, where the numbers have no unit.
+        close: called at the end.
     """
 
     inputs: Callable[[int, int], Any]
-    today: Side
     ours: Side
+    today: Side
     as_today: Callable[[Numbers], Numbers] = field(default=lambda numbers: numbers)
     relative: bool = False
+    close: Callable[[], object] = field(default=lambda: None)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Case:
         precision: which of the machine's ceilings our side is held against.
         warms_up: whether a call of each side on one example goes before; not where one takes many seconds.
         measures_memory: whether peak memory and floating-point operations are measured too.
+        one_by_one: whether today's code takes one example at a time, so that its memory is that of one.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Case:
     precision: str = "float32"
     warms_up: bool = True
     measures_memory: bool = True
+    one_by_one: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,14 @@ class Timing:
 
 
 def interleave(contest: Contest, *, n_examples: int, rounds: int, warms_up: bool, first_seed: int = 0) -> Timing:
-    """Run both sides on the same new inputs, round after round; who begins changes each time."""
+    """Run both sides on the same new inputs, round after round; who begins changes each time. Closes the contest."""
+    try:
+        return _interleave(contest, n_examples, rounds, warms_up, first_seed)
+    finally:
+        contest.close()
+
+
+def _interleave(contest: Contest, n_examples: int, rounds: int, warms_up: bool, first_seed: int) -> Timing:
     if warms_up:
         inputs = contest.inputs(first_seed, 1)
         contest.today(inputs)
@@ -115,7 +126,10 @@ def interleave(contest: Contest, *, n_examples: int, rounds: int, warms_up: bool
 
 
 def largest_difference(expected: Numbers, found: Numbers, *, relative: bool = False) -> float:
-    """Over all numbers, on request relative to the largest of each name; infinite where one side has a name, shape, infinity or NaN that the other has not."""
+    """Over all numbers, on request relative to the largest of each name.
+
+    Infinite where one side has a name, shape, infinity or NaN that the other has not.
+    """
     if expected.keys() != found.keys() or any(expected[name].shape != found[name].shape for name in expected):
         return float("inf")
     differences = [0.0]

@@ -1,5 +1,7 @@
 """A lean plain PyTorch transformer, as one writes it for training only: no hooks, fused attention."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,40 +33,41 @@ class LeanModel(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(d_vocab, d_model)
         self.positions = nn.Parameter(torch.zeros(n_ctx, d_model))
-        self.blocks = nn.ModuleList(LeanBlock(d_model, n_heads) for _ in range(n_layers))
+        self.blocks = nn.Sequential(*(LeanBlock(d_model, n_heads) for _ in range(n_layers)))
         self.norm = nn.LayerNorm(d_model)
         self.unembed = nn.Linear(d_model, d_vocab)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """The mean loss of predicting every token but the first."""
-        x = self.embed(tokens) + self.positions[: tokens.shape[1]]
-        for block in self.blocks:
-            x = block(x)
+        x = self.blocks(self.embed(tokens) + self.positions[: tokens.shape[1]])
         logits = self.unembed(self.norm(x))[:, :-1]
         return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
 
-@torch.no_grad()
 def lean_copy(model: HookedTransformer) -> LeanModel:
     """The lean model with the weights of an attention-only HookedTransformer with standard positions."""
-    cfg = model.cfg
-    lean = LeanModel(cfg.n_layers, cfg.d_model, cfg.n_heads, cfg.d_vocab, cfg.n_ctx).to(cfg.device)
-    lean.embed.weight.copy_(model.embed.W_E)
-    lean.positions.copy_(model.pos_embed.W_pos)
-    for block, original in zip(lean.blocks, model.blocks, strict=True):
-        attention = original.attn
-        _copy_norm(block.norm, original.ln1)
-        matrices = [matrix.permute(0, 2, 1).flatten(0, 1) for matrix in (attention.W_Q, attention.W_K, attention.W_V)]
-        block.qkv.weight.copy_(torch.cat(matrices))
-        block.qkv.bias.copy_(torch.cat([bias.flatten() for bias in (attention.b_Q, attention.b_K, attention.b_V)]))
-        block.out.weight.copy_(attention.W_O.flatten(0, 1).T)
-        block.out.bias.copy_(attention.b_O)
-    _copy_norm(lean.norm, model.ln_final)
-    lean.unembed.weight.copy_(model.unembed.W_U.T)
-    lean.unembed.bias.copy_(model.unembed.b_U)
-    return lean
+    cfg, weights = model.cfg, model.state_dict()
+    copied = {
+        "embed.weight": weights["embed.W_E"],
+        "positions": weights["pos_embed.W_pos"],
+        "unembed.weight": weights["unembed.W_U"].T,
+        "unembed.bias": weights["unembed.b_U"],
+        **_norm(weights, "ln_final", "norm"),
+    }
+    for layer in range(cfg.n_layers):
+        attention, block = f"blocks.{layer}.attn.", f"blocks.{layer}."
+        matrices = [weights[f"{attention}W_{name}"].permute(0, 2, 1).flatten(0, 1) for name in "QKV"]
+        copied |= {
+            f"{block}qkv.weight": torch.cat(matrices),
+            f"{block}qkv.bias": torch.cat([weights[f"{attention}b_{name}"].flatten() for name in "QKV"]),
+            f"{block}out.weight": weights[f"{attention}W_O"].flatten(0, 1).T,
+            f"{block}out.bias": weights[f"{attention}b_O"],
+            **_norm(weights, f"{block}ln1", f"{block}norm"),
+        }
+    lean = LeanModel(cfg.n_layers, cfg.d_model, cfg.n_heads, cfg.d_vocab, cfg.n_ctx)
+    lean.load_state_dict(copied)
+    return lean.to(cfg.device)
 
 
-def _copy_norm(norm: nn.Module, original: nn.Module) -> None:
-    norm.weight.copy_(original.w)
-    norm.bias.copy_(original.b)
+def _norm(weights: Mapping[str, Tensor], original: str, copied: str) -> dict[str, Tensor]:
+    return {f"{copied}.weight": weights[f"{original}.w"], f"{copied}.bias": weights[f"{original}.b"]}

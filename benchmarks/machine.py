@@ -79,14 +79,15 @@ def one_thread() -> Generator[None]:
 
 def onednn(work: Callable[P, T]) -> Callable[P, T]:
     """The same work with float32 matrix products by oneDNN; on processors with AMX they may round to bfloat16."""
+    setting: Any = torch.backends.mkldnn
 
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        before = torch.backends.mkldnn.matmul.fp32_precision
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        before = setting.matmul.fp32_precision
+        setting.matmul.fp32_precision = "bf16"
         try:
             return work(*args, **kwargs)
         finally:
-            torch.backends.mkldnn.matmul.fp32_precision = before
+            setting.matmul.fp32_precision = before
 
     return run
 

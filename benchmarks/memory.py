@@ -54,7 +54,7 @@ def _measure(case_name: str, which: Which, plan: Plan) -> Cost:
 
 def cost_of(contest: Contest, which: Which, case: Case, seed: int = 1000) -> Cost:
     """Run one side once in this process."""
-    inputs = contest.inputs(seed, case.n_examples)
+    inputs = contest.inputs(seed, 1 if which == "today" and case.one_by_one else case.n_examples)
     side: Side = getattr(contest, which)
     with FlopCounterMode(display=False) as counter, PeakMemory() as peak:
         side(inputs)

@@ -1,12 +1,25 @@
 """Scoring heads as one does it with TransformerLens today: caches, loops, full-vocabulary logits, FactoredMatrix."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformer_lens import ActivationCache, FactoredMatrix, HookedTransformer
 
-Head = tuple[int, int]
+from benchmarks.today_ablation import Head
+
+
+def ov(model: HookedTransformer, head: Head) -> FactoredMatrix:
+    """W_V W_O of one head; `model.OV` would copy those of all."""
+    attention: Any = model.blocks[head[0]].attn
+    return FactoredMatrix(attention.W_V[head[1]], attention.W_O[head[1]])
+
+
+def qk(model: HookedTransformer, head: Head) -> FactoredMatrix:
+    """W_Q W_K^T of one head."""
+    attention: Any = model.blocks[head[0]].attn
+    return FactoredMatrix(attention.W_Q[head[1]], attention.W_K[head[1]].T)
 
 
 def cache_of(model: HookedTransformer, tokens: Tensor, *names: str) -> ActivationCache:
@@ -21,9 +34,13 @@ def copying(model: HookedTransformer, tokens: Tensor, cache: ActivationCache, he
     """Copying scores [head] from logits over the whole vocabulary; the model's norms and biases are folded."""
     scores = torch.zeros(len(heads), len(tokens))
     for place, (layer, head) in enumerate(heads):
-        values, patterns = cache["v", layer][:, :, head], cache["pattern", layer][:, head]
+        values, patterns, W_O = (
+            cache["v", layer][:, :, head],
+            cache["pattern", layer][:, head],
+            ov(model, (layer, head)).B,
+        )
         for example, sample in enumerate(tokens):
-            logits = (values[example] @ model.W_O[layer, head] @ model.W_U).relu()  # [source, d_vocab]
+            logits = (values[example] @ W_O @ model.W_U).relu()  # [source, d_vocab]
             raised = logits[:, sample]
             received = patterns[example].sum(dim=0)
             attended = (received * raised.diagonal()).sum()
@@ -36,9 +53,8 @@ def copying(model: HookedTransformer, tokens: Tensor, cache: ActivationCache, he
 def ov_eigenvalues(model: HookedTransformer, heads: Sequence[Head]) -> Tensor:
     """Share of positive eigenvalues of each head's full OV circuit [head]."""
     scores: list[Tensor] = []
-    for layer, head in heads:
-        circuit = FactoredMatrix(model.W_E @ model.W_V[layer, head], model.W_O[layer, head] @ model.W_U)
-        eigenvalues = circuit.eigenvalues
+    for head in heads:
+        eigenvalues = (model.W_E @ ov(model, head) @ model.W_U).eigenvalues
         scores.append((eigenvalues.sum() / eigenvalues.abs().sum()).real)
     return torch.stack(scores).cpu()
 
@@ -47,9 +63,8 @@ def ov_eigenvalues(model: HookedTransformer, heads: Sequence[Head]) -> Tensor:
 def qk_trace_per_pair(model: HookedTransformer, previous_token: Tensor, pairs: Sequence[tuple[Head, Head]]) -> Tensor:
     """The term of the QK-eigenvalue trace of each pair of a head and an earlier one [pair]."""
     terms: list[Tensor] = []
-    for (layer, head), earlier in pairs:
-        keys_of_earlier = model.OV[earlier[0], earlier[1]].T
-        circuit = model.W_E @ model.QK[layer, head] @ keys_of_earlier @ model.W_E.T
+    for head, earlier in pairs:
+        circuit = model.W_E @ qk(model, head) @ ov(model, earlier).T @ model.W_E.T
         terms.append(previous_token[earlier] * circuit.eigenvalues.sum().real.cpu())
     return torch.stack(terms)
 
@@ -57,10 +72,12 @@ def qk_trace_per_pair(model: HookedTransformer, previous_token: Tensor, pairs: S
 @torch.inference_mode()
 def written_before(model: HookedTransformer, previous_token: Tensor) -> list[Tensor]:
     """Per layer the sum of all earlier heads' OV matrices, each times its previous-token score."""
-    sums = [torch.zeros_like(model.W_O[0, 0].T @ model.W_O[0, 0])]
+    sums = [torch.zeros(model.cfg.d_model, model.cfg.d_model, device=model.W_E.device)]
     for layer in range(model.cfg.n_layers - 1):
-        here = [previous_token[layer, head] * model.OV[layer, head].AB for head in range(model.cfg.n_heads)]
-        sums.append(sums[-1] + torch.stack(here).sum(dim=0))
+        total = sums[-1].clone()
+        for head in range(model.cfg.n_heads):
+            total += float(previous_token[layer, head]) * ov(model, (layer, head)).AB
+        sums.append(total)
     return sums
 
 
@@ -68,8 +85,8 @@ def written_before(model: HookedTransformer, previous_token: Tensor) -> list[Ten
 def qk_trace_per_head(model: HookedTransformer, written: Sequence[Tensor], heads: Sequence[Head]) -> Tensor:
     """The QK-eigenvalue trace [head], from the sum over earlier heads, which is made once per layer."""
     traces: list[Tensor] = []
-    for layer, head in heads:
-        circuit = model.W_E @ model.QK[layer, head] @ written[layer].T @ model.W_E.T
+    for head in heads:
+        circuit = model.W_E @ qk(model, head) @ written[head[0]].T @ model.W_E.T
         traces.append(circuit.eigenvalues.sum().real)
     return torch.stack(traces).cpu()
 
@@ -80,7 +97,7 @@ def attribution(model: HookedTransformer, tokens: Tensor, cache: ActivationCache
     targets, scale = tokens[0, 1:], cache["ln_final.hook_scale"][0, :-1]
     found: list[Tensor] = []
     for layer, head in heads:
-        logits = cache["v", layer][0, :-1, head] @ model.W_O[layer, head] @ model.W_U  # [source, d_vocab]
+        logits = cache["v", layer][0, :-1, head] @ ov(model, (layer, head)).B @ model.W_U  # [source, d_vocab]
         found.append(cache["pattern", layer][0, head, :-1, :-1] * logits[:, targets].T / scale)
     return torch.stack(found).cpu()
 
@@ -94,6 +111,6 @@ def stripes(cache: ActivationCache, n_layers: int, period: int, repeats: int) ->
         pattern = cache["pattern", layer]
         n_queries = pattern.shape[-1] - period
         ahead = [pattern.diagonal(1 - turn * period, dim1=-2, dim2=-1)[..., 1:] for turn in range(1, repeats)]
-        prefix.append(sum(stripe.sum(dim=-1) for stripe in ahead).mean(dim=0) / n_queries)
+        prefix.append(torch.cat(ahead, dim=-1).sum(dim=-1).mean(dim=0) / n_queries)
         previous.append(pattern.diagonal(-1, dim1=-2, dim2=-1).mean(dim=(0, -1)))
     return {"prefix_matching": torch.stack(prefix).cpu(), "previous_token": torch.stack(previous).cpu()}

@@ -55,6 +55,7 @@ def cases(plan: Plan) -> list[Case]:
             rounds=plan.rounds(11),
             tolerance=row.tolerance,
             precision=row.precision,
+            measures_memory=not row.lean_onednn,
         )
         for row in ROWS
     ]

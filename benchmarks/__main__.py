@@ -1,0 +1,46 @@
+"""`make bench`, or `python -m benchmarks`: measure, print the tables, keep them as JSON and Markdown."""
+
+import argparse
+import os
+import sys
+import warnings
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch is loaded; worker processes inherit it
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+
+def main() -> int:
+    """Run what the command line asks for; 1 if two sides disagree."""
+    warnings.filterwarnings("ignore")
+    from benchmarks.plan import Plan
+    from benchmarks.report import tables, write
+    from benchmarks.run import disagreements, names, run
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these rows; --list shows them")
+    parser.add_argument("--list", action="store_true", help="show the names of the rows")
+    parser.add_argument("--quick", action="store_true", help="one round of each, without memory")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--out", type=Path, default=Path("ih_lens_bench"), help="folder for results.json and .md")
+    asked = parser.parse_args()
+
+    plan, console = Plan(quick=asked.quick, device=asked.device), Console()
+    known = names(plan)
+    if asked.list or set(asked.only) - set(known):
+        console.print("\n".join(known), highlight=False)
+        return 0 if asked.list else 2
+    command = " ".join(["make bench" if not sys.argv[1:] else "python -m benchmarks", *sys.argv[1:]])
+    record = run(plan, asked.only, command, lambda text: console.print(text, highlight=False))
+    write(record, asked.out)
+    console.print(Markdown(tables(record)))
+    if wrong := disagreements(record):
+        console.print(f"[bold red]Both sides disagree in: {', '.join(wrong)}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""One run: every case in turn, in one thread, then what has no other side; all of it as one record for JSON."""
+
+import dataclasses
+import gc
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from benchmarks import demo, paper_row, scale
+from benchmarks.cases import all_cases
+from benchmarks.harness import Case, Timing, interleave
+from benchmarks.machine import best_of, describe_machine, matmul_ceilings, one_thread
+from benchmarks.memory import Cost, cost_in_own_process
+from benchmarks.plan import Plan
+
+Say = Callable[[str], None]
+_DEMO_TARGET_SECONDS = 180
+_FLAT_WITHIN = 1.2
+
+
+def names(plan: Plan) -> list[str]:
+    """What `--only` may name."""
+    return [*(case.name for case in all_cases(plan)), *_extras(plan)]
+
+
+def run(plan: Plan, only: Sequence[str], command: str, say: Say) -> dict[str, Any]:
+    """Measure what was asked for, everything if nothing was.
+
+    Args:
+        plan: how much.
+        only: names of rows.
+        command: as it was called, for the record.
+        say: told what is going on.
+    """
+    start = time.perf_counter()
+    with one_thread():
+        ceilings = matmul_ceilings(plan.device)
+        record: dict[str, Any] = {
+            "command": command,
+            "date": datetime.now(UTC).date().isoformat(),
+            "device": plan.device,
+            "quick": plan.quick,
+            "machine": describe_machine(plan.device),
+            "rows": [_row(case, plan, say) for case in all_cases(plan) if not only or case.name in only],
+        }
+        for name, measure in _extras(plan).items():
+            if not only or name in only:
+                say(f"{name} ...")
+                record[name] = measure(plan)
+        record["ceilings"] = best_of(ceilings, matmul_ceilings(plan.device))
+    for row in record["rows"]:
+        _add_share(row, record["ceilings"])
+    if "paper-row" in record:
+        _add_share(record["paper-row"], record["ceilings"])
+    return {**record, "seconds": round(time.perf_counter() - start)}
+
+
+def disagreements(record: dict[str, Any]) -> list[str]:
+    """Rows whose sides gave different numbers."""
+    found = [row["name"] for row in record["rows"] if not row["agrees"]]
+    return found + (["demo"] if not record.get("demo", {"agrees": True})["agrees"] else [])
+
+
+def _extras(plan: Plan) -> dict[str, Callable[[Plan], Any]]:
+    """What is not a row of ratios."""
+    on_card = {"paper-row": _paper_row}
+    return {"scale": _scale, "demo": _demo} if plan.device == "cpu" else {"scale": _scale, **on_card}
+
+
+def _row(case: Case, plan: Plan, say: Say) -> dict[str, Any]:
+    say(f"{case.name} ...")
+    timing = _timing(case)
+    row: dict[str, Any] = {
+        **{name: getattr(case, name) for name in ("name", "work", "today", "target", "n_examples", "precision")},
+        "ratio": timing.ratio,
+        "ratios": timing.ratios,
+        "today_seconds": statistics.median(timing.today_seconds),
+        "our_seconds": statistics.median(timing.our_seconds),
+        "difference": timing.difference,
+        "tolerance": case.tolerance,
+        "agrees": timing.difference <= case.tolerance,
+        "reached": None if case.target is None else timing.ratio >= case.target,
+    }
+    if case.measures_memory and not plan.quick:
+        costs: dict[str, Cost] = {
+            "today": cost_in_own_process(case.name, "today", plan),
+            "ours": cost_in_own_process(case.name, "ours", plan),
+        }
+        row |= {f"{which}_bytes": cost.extra_bytes for which, cost in costs.items()}
+        row["operations"] = costs["ours"].operations
+    target = "" if case.target is None else f", to reach: {case.target:g}"
+    say(f"{case.name}: {timing.ratio:.3g} x{target}{'' if row['agrees'] else '; BOTH SIDES DISAGREE'}")
+    return row
+
+
+def _timing(case: Case) -> Timing:
+    """The rounds; the models are forgotten afterwards."""
+    timing = interleave(case.open(), n_examples=case.n_examples, rounds=case.rounds, warms_up=case.warms_up)
+    gc.collect()
+    return timing
+
+
+def _add_share(row: dict[str, Any], ceilings: dict[str, float]) -> None:
+    """How much of what the machine can multiply was used."""
+    seconds = row.get("our_seconds", row.get("seconds"))
+    if seconds and row.get("operations"):
+        row["share_of_ceiling"] = row["operations"] / seconds / ceilings[row.get("precision", "float32")]
+
+
+def _scale(plan: Plan) -> dict[str, Any]:
+    points = scale.measure(plan)
+    by_examples = [point for point in points if point.varied == "n_examples"]
+    seconds = [point.seconds_per_head_token for point in by_examples]
+    peaks = [point.extra_bytes for point in by_examples if point.extra_bytes]
+    return {
+        "points": [dataclasses.asdict(point) for point in points],
+        "time_spread": max(seconds) / min(seconds),
+        "memory_spread": max(peaks) / min(peaks) if peaks else None,
+        "flat_within": _FLAT_WITHIN,
+    }
+
+
+def _demo(plan: Plan) -> dict[str, Any]:
+    measured = demo.measure(plan)
+    return {
+        **dataclasses.asdict(measured),
+        "ratio": measured.ratio,
+        "target_seconds": _DEMO_TARGET_SECONDS,
+        "agrees": measured.difference <= 1e-4,
+    }
+
+
+def _paper_row(plan: Plan) -> dict[str, Any]:
+    return dataclasses.asdict(paper_row.measure(plan))

@@ -23,6 +23,7 @@ from transformer_lens.utilities.architectures import POST_NORM_ARCHITECTURES
 from ih_lens.errors import CapabilityError
 from ih_lens.models.causal_attention import causal_attention
 from ih_lens.models.chunked_loss import chunked_loss
+from ih_lens.models.linear import linear, linear_gelu
 from ih_lens.models.smeared_keys import SmearedKeyAttention, SmearedKeyGroupedQueryAttention, smear_keys
 
 _ATTENTION = (Attention, GroupedQueryAttention, SmearedKeyAttention, SmearedKeyGroupedQueryAttention)
@@ -182,7 +183,7 @@ def fused_block(
     attention = block.attn
     q, k, v = queries_keys_values(attention, normalize(block.ln1, residual), positions)
     z = (attend or _attend)(attention, q, k, v)
-    after = residual + F.linear(z.flatten(2), attention.W_O.flatten(0, 1).T, attention.b_O)
+    after = residual + linear(z.flatten(2), attention.W_O.flatten(0, 1).T, attention.b_O)
     if block.cfg.attn_only:
         return after
     written = mlp_output(block.mlp, normalize(block.ln2, residual if block.cfg.parallel_attn_mlp else after))
@@ -261,7 +262,7 @@ def _project(
 ) -> tuple[Float[Tensor, "batch pos _ d_head"], ...]:
     """Several projections in one product: [head, d_model, d_head] each, as [batch, pos, head, d_head]."""
     matrix = torch.cat([weight.permute(1, 0, 2) for weight in weights], dim=1).flatten(1)  # the only copy
-    together = F.linear(x, matrix.T, torch.cat([*biases]).flatten()).unflatten(-1, (-1, weights[0].shape[2]))
+    together = linear(x, matrix.T, torch.cat([*biases]).flatten()).unflatten(-1, (-1, weights[0].shape[2]))
     return together.split([len(weight) for weight in weights], dim=2)
 
 
@@ -299,9 +300,11 @@ def mlp_output(mlp: Any, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor,
 def _mlp(mlp: Any, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
     if isinstance(mlp, GatedMLP):
         neurons = activate(mlp, F.linear(x, mlp.W_gate.T)) * F.linear(x, mlp.W_in.T) + mlp.b_in
+    elif mlp.cfg.act_fn == "gelu_new":
+        neurons = linear_gelu(x, mlp.W_in.T, mlp.b_in)
     else:
         neurons = activate(mlp, F.linear(x, mlp.W_in.T, mlp.b_in))
-    return F.linear(neurons, mlp.W_out.T, mlp.b_out)
+    return linear(neurons, mlp.W_out.T, mlp.b_out)
 
 
 def activate(mlp: Any, x: Float[Tensor, "*batch d_mlp"]) -> Float[Tensor, "*batch d_mlp"]:

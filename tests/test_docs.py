@@ -17,8 +17,8 @@ def test_the_evaluator_of_the_guide_works() -> None:
     (code,) = _python_blocks("docs/extending.md")
     namespace: dict = {}
     exec("from dataclasses import dataclass\nfrom ih_lens.data.random_tokens import random_tokens\n", namespace)
-    exec("from ih_lens.measure.attention import reduce_attention\n", namespace)
-    exec("from ih_lens.measure.head_evaluators._base import HeadEvaluator, fitting_length\n", namespace)
+    exec("from ih_lens.measure.attention import AttentionReduction\n", namespace)
+    exec("from ih_lens.measure.head_evaluators._base import AttentionEvaluator, fitting_length\n", namespace)
     exec(code, namespace)
     model = tiny_model("attention_only")
     scores = ih.score_heads(model, evaluators=[namespace["FirstToken"](length=9)])

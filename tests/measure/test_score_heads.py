@@ -1,10 +1,13 @@
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
 import ih_lens as ih
+from ih_lens.measure.attention import measurable_tokens, reduce_attention
+from ih_lens.measure.head_evaluators._base import HeadEvaluator
 from tests.helpers import ZOO, random_tokens, tiny_model
 from tests.measure.twins import patterns
 from tests.models.bridges import tiny_bridge
@@ -50,6 +53,7 @@ def test_provenance_is_complete() -> None:
         "folded": False,
         "positions": "rotary",
         "smeared_keys": True,
+        "forward": "fused",
     }
     assert {name: scores.attrs[name] for name in expected} == expected
     assert json.loads(scores.attrs["evaluators"])["prefix_matching"]["repeats"] == 4
@@ -108,6 +112,54 @@ def test_evaluators_can_be_chosen_and_configured() -> None:
     assert scores.names == ["copying", "prefix_matching", "ov_copying_eigenvalues"]
     expected = ih.prefix_matching_score(model, ih.repeated_random_tokens(model, length=5, repeats=2))
     assert torch.equal(scores.to_tensor("prefix_matching"), expected)
+
+
+@dataclass(frozen=True)
+class LastToken(HeadEvaluator):
+    """Attention of the last position to itself, scored in its own way."""
+
+    name = "last_token"
+    range = (0.0, 1.0)
+    definition = "attention of the last position to itself"
+    settings = ()
+
+    def fitted(self, model):
+        return self
+
+    def tokens(self, model, *, seed=0, text=None):
+        return ih.random_tokens(model, length=9, seed=seed)
+
+    def score(self, model, tokens, *, batch_size=None):
+        tokens = measurable_tokens(model, tokens)
+        last = reduce_attention(model, tokens, lambda attention, _: attention.pattern[:, :, -1, -1])
+        return last.mean(dim=0)
+
+
+@dataclass(frozen=True)
+class HalfMatching(ih.PrefixMatching):
+    """An evaluator of the table with a score of its own."""
+
+    def score(self, model, tokens, *, batch_size=None):
+        return super().score(model, tokens, batch_size=batch_size) / 2
+
+
+def test_evaluators_that_score_in_their_own_way_are_let() -> None:
+    model = tiny_model("with_mlps")
+    scores = ih.score_heads(model, evaluators=[LastToken(), HalfMatching(length=8)])
+    expected = patterns(model, ih.random_tokens(model, length=9))[..., -1, -1].mean(dim=0)
+    torch.testing.assert_close(scores.to_tensor("last_token"), expected, rtol=0, atol=1e-9)
+    whole = ih.score_heads(model, evaluators=[ih.PrefixMatching(length=8)])
+    assert torch.equal(scores.to_tensor("prefix_matching"), whole.to_tensor("prefix_matching") / 2)
+
+
+def test_evaluators_on_the_same_tokens_share_a_run() -> None:
+    model, runs = tiny_model("attention_only"), []
+    model.add_hook("hook_embed", lambda embedding, hook: runs.append(tuple(embedding.shape[:2])))
+    ih.score_heads(model, length=8)
+    assert [shape for shape in runs if shape[0] > 1] == [(10, 32), (10, 8)]
+    runs.clear()
+    ih.score_heads(model, length=8, text=random_tokens(model))
+    assert [shape for shape in runs if shape[0] > 1] == [(10, 32), (10, 8), (3, 20)]
 
 
 def test_bad_input_is_explained() -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -31,17 +32,24 @@ def chunked_loss(
         >>> torch.allclose(chunked_loss(x, W_U, b_U, targets), F.cross_entropy(x @ W_U + b_U, targets))
         True
     """
-    loss: Tensor = _ChunkedLoss.apply(x, W_U, b_U, targets)  # pyright: ignore[reportAssignmentType]
+    if len(x) <= _chunk(x, len(b_U)):
+        return F.cross_entropy(F.linear(x, W_U.T, b_U).to(b_U.dtype), targets)
+    loss: Tensor = _ChunkedLoss.apply(x, W_U, b_U, targets, torch.is_grad_enabled())  # pyright: ignore[reportAssignmentType]
     return loss
+
+
+def _chunk(x: Tensor, d_vocab: int) -> int:
+    """How many rows of logits are held at once."""
+    return max(_LEAST_ROWS, _CHUNK_ENTRIES.get(x.device.type, _OTHER_ENTRIES) // d_vocab)
 
 
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, W_U: Tensor, b_U: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, W_U: Tensor, b_U: Tensor, targets: Tensor, with_gradients: bool) -> Tensor:
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
         with torch.autocast(kind, enabled=False):
-            loss, ctx.grads = _loss_and_gradients(x, W_U, b_U, targets, dtype, any(ctx.needs_input_grad))
+            loss, ctx.grads = _loss_and_gradients(x, W_U, b_U, targets, dtype, with_gradients)
         return loss
 
     @staticmethod
@@ -52,7 +60,7 @@ class _ChunkedLoss(torch.autograd.Function):
         if ctx.grads is None:
             raise RuntimeError("the gradients of chunked_loss were used already: call it again")
         grads, ctx.grads = ctx.grads, None
-        return *(part.mul_(grad / len(grads[0])) for part in grads), None
+        return *(part.mul_(grad / len(grads[0])) for part in grads), None, None
 
 
 def _loss_and_gradients(
@@ -60,7 +68,7 @@ def _loss_and_gradients(
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor] | None]:
     """The mean loss, and the gradients of its sum for x, W_U and b_U; products in `dtype`, sums in the weights'."""
     n_rows, d_vocab = len(x), len(b_U)
-    chunk = min(n_rows, max(_LEAST_ROWS, _CHUNK_ENTRIES.get(x.device.type, _OTHER_ENTRIES) // d_vocab))
+    chunk = _chunk(x, d_vocab)
     rows, W, bias = x.to(dtype), W_U.to(dtype), b_U.to(dtype)
     total = torch.zeros((), dtype=b_U.dtype, device=x.device)
     grads = (torch.empty_like(x), torch.empty_like(W_U), torch.zeros_like(b_U)) if with_gradients else None

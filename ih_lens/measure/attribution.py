@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -57,7 +58,9 @@ def logit_attribution(
     chosen = layer_indices(range(model.cfg.n_layers) if layers is None else layers, model.cfg.n_layers)
     columns = unembedding_columns(model, tokens[:, 1:])
     n_examples, n_dest = columns.shape[:2]
-    result = torch.zeros(n_examples, len(chosen), model.cfg.n_heads, n_dest, n_dest, dtype=columns.dtype)
+    shape = (n_examples, len(chosen), model.cfg.n_heads, n_dest, n_dest)
+    # NumPy's zeros take no memory until they are written, and much of what lies right of the diagonal never is
+    result = torch.from_numpy(np.zeros(shape, np.float64 if columns.dtype == torch.float64 else np.float32))
     for examples in batches(model, tokens, batch_size):
         _attribute_batch(model, tokens[examples], columns[examples], chosen, result[examples], ln_scale=ln_scale)
     return result

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ih_lens.measure.ablation.changed_reading import ChangedReading, Changes
 from ih_lens.models.folded import FoldedModel
+from ih_lens.models.linear import linear
 
 _LOGITS_ON_CPU, _LOGITS = 2**19, 2**26
 """Logits that exist at once: on a CPU so few that they stay in its caches."""
@@ -54,7 +55,7 @@ class FinalLosses:
             normalized = folded.before_unembedding(stream).mul_(folded.final_scale.of(stream))
             loss = RunningLoss(expected)
             for tokens in self._vocabulary():
-                loss.add(torch.addmm(folded.b_U[tokens], normalized, folded.W_U[:, tokens]), tokens)
+                loss.add(linear(normalized, folded.W_U[:, tokens].T, folded.b_U[tokens]), tokens)
             losses.append(loss.finish())
         return torch.cat(losses)
 

@@ -131,9 +131,10 @@ def _fold_mlp(block: Any, is_centred: bool) -> FoldedMLP:
     return FoldedMLP(
         scale=_scale(block.ln2, is_centred),
         reads=read((mlp.W_gate if gated else mlp.W_in).T, no_bias if gated else mlp.b_in, None),
-        linear=read(mlp.W_in.T, no_bias, None) if gated else None,
+        gated=read(mlp.W_in.T, no_bias, None) if gated else None,
         neuron_bias=mlp.b_in.detach() if gated else no_bias,
         activate=partial(activate, mlp),
+        is_gelu=mlp.cfg.act_fn == "gelu_new",
         W_out=(centre(W_out) if is_centred else W_out).T.contiguous(),
         b_out=centre(b_out) if is_centred else b_out,
     )

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ih_lens.models.causal_attention import causal_attention
+from ih_lens.models.linear import linear, linear_gelu
 from ih_lens.models.smeared_keys import smear_keys
 
 
@@ -49,7 +50,7 @@ class Reader:
     def __call__(self, normalized: Float[Tensor, "*batch pos d_model"]) -> Float[Tensor, "*batch pos d_out"]:
         """Read at every position from 0 on."""
         if len(self.bias) == 1:
-            return F.linear(normalized, self.weight, self.bias[0])
+            return linear(normalized, self.weight, self.bias[0])
         return F.linear(normalized, self.weight).add_(self.bias[: normalized.shape[-2]])
 
 
@@ -60,35 +61,41 @@ class FoldedMLP:
     Attributes:
         scale: of its norm.
         reads: what the neurons (of gated MLPs: the gates) read.
-        linear: of gated MLPs what the gates are multiplied with.
+        gated: of gated MLPs what the gates are multiplied with.
         neuron_bias: of gated MLPs, added behind the gates; zero elsewhere.
         activate: the activation function.
+        is_gelu: whether that is GELU by tanh ("gelu_new").
         W_out: output matrix.
         b_out: output bias.
     """
 
     scale: Scale
     reads: Reader
-    linear: Reader | None
+    gated: Reader | None
     neuron_bias: Float[Tensor, "d_mlp"]
     activate: Callable[[Tensor], Tensor]
+    is_gelu: bool
     W_out: Float[Tensor, "d_model d_mlp"]
     b_out: Float[Tensor, "d_model"]
 
     def __call__(self, x: Float[Tensor, "*batch pos d_model"]) -> Float[Tensor, "*batch pos d_model"]:
         """What it writes, from the residual stream that it reads."""
         normalized = x * self.scale.of(x)
-        linear = None if self.linear is None else self.linear(normalized)
-        return self.write(self.reads(normalized), linear)
+        if self.is_gelu and self.gated is None:
+            return self._output(linear_gelu(normalized, self.reads.weight, self.reads.bias[0]))
+        return self.write(self.reads(normalized), None if self.gated is None else self.gated(normalized))
 
     def write(
-        self, read: Float[Tensor, "*batch pos d_mlp"], linear: Float[Tensor, "*batch pos d_mlp"] | None = None
+        self, read: Float[Tensor, "*batch pos d_mlp"], gated: Float[Tensor, "*batch pos d_mlp"] | None = None
     ) -> Float[Tensor, "*batch pos d_model"]:
         """What it writes, from what it read."""
         neurons = self.activate(read)
-        if linear is not None:
-            neurons = neurons.mul_(linear).add_(self.neuron_bias)
-        return F.linear(neurons, self.W_out, self.b_out)
+        if gated is not None:
+            neurons = neurons.mul_(gated).add_(self.neuron_bias)
+        return self._output(neurons)
+
+    def _output(self, neurons: Float[Tensor, "*batch pos d_mlp"]) -> Float[Tensor, "*batch pos d_model"]:
+        return linear(neurons, self.W_out, self.b_out)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -190,7 +197,7 @@ class FoldedLayer:
         self, z: Float[Tensor, "*batch pos head_index d_head"], residual: Float[Tensor, "*batch pos d_model"]
     ) -> Float[Tensor, "*batch pos d_model"]:
         """The stream behind attention: the heads' outputs and the bias added to it."""
-        return F.linear(z.flatten(-2), self.W_O.flatten(0, 1).T, self.b_O).add_(residual)
+        return linear(z.flatten(-2), self.W_O.flatten(0, 1).T, self.b_O).add_(residual)
 
     def behind(
         self, mid: Float[Tensor, "*batch pos d_model"], residual: Float[Tensor, "*batch pos d_model"]

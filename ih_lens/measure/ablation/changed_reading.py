@@ -112,7 +112,7 @@ class ChangedMLP:
 
     mlp: FoldedMLP
     reads: ChangedReading
-    linear: ChangedReading | None
+    gated: ChangedReading | None
 
     @classmethod
     def made(cls, layer: FoldedLayer) -> "ChangedMLP | None":
@@ -123,8 +123,8 @@ class ChangedMLP:
         def prepared(reader: Reader) -> ChangedReading:
             return ChangedReading(layer.W_O @ reader.weight.T, reader.bias[0])
 
-        linear = None if layer.mlp.linear is None else prepared(layer.mlp.linear)
-        return cls(layer.mlp, prepared(layer.mlp.reads), linear)
+        gated = None if layer.mlp.gated is None else prepared(layer.mlp.gated)
+        return cls(layer.mlp, prepared(layer.mlp.reads), gated)
 
     def add_to(
         self, streams: Float[Tensor, "ablation row d_model"], clean: Float[Tensor, "row d_model"], changes: Changes
@@ -137,10 +137,10 @@ class ChangedMLP:
             changes: what was changed in it.
         """
         base = F.linear(clean, self.mlp.reads.weight)
-        linear_base = None if self.mlp.linear is None else F.linear(clean, self.mlp.linear.weight)
+        gated_base = None if self.mlp.gated is None else F.linear(clean, self.mlp.gated.weight)
         for place, stream in enumerate(streams):
             scale = self.mlp.scale.of(stream)
-            linear = None
-            if self.linear is not None and linear_base is not None:
-                linear = self.linear.of(linear_base, changes, place, scale)
-            stream += self.mlp.write(self.reads.of(base, changes, place, scale), linear)
+            gated = None
+            if self.gated is not None and gated_base is not None:
+                gated = self.gated.of(gated_base, changes, place, scale)
+            stream += self.mlp.write(self.reads.of(base, changes, place, scale), gated)

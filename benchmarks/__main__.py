@@ -10,15 +10,14 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch is loaded; worker processe
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from rich.console import Console
-from rich.markdown import Markdown
 
 
 def main() -> int:
-    """Run what the command line asks for; 1 if two sides disagree."""
+    """Run what the command line asks for; 1 if something failed or two sides disagree."""
     warnings.filterwarnings("ignore")
     from benchmarks.plan import Plan
-    from benchmarks.report import tables, write
-    from benchmarks.run import disagreements, names, run
+    from benchmarks.report import overview, write
+    from benchmarks.run import names, run, wrong
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these rows; --list shows them")
@@ -33,13 +32,13 @@ def main() -> int:
     if asked.list or set(asked.only) - set(known):
         console.print("\n".join(known), highlight=False)
         return 0 if asked.list else 2
-    command = " ".join(["make bench" if not sys.argv[1:] else "python -m benchmarks", *sys.argv[1:]])
-    record = run(plan, asked.only, command, lambda text: console.print(text, highlight=False))
+    command = f'make bench ARGS="{" ".join(sys.argv[1:])}"' if sys.argv[1:] else "make bench"
+    with console.status("") as status:
+        record = run(plan, asked.only, command, lambda text: console.print(text, highlight=False), status.update)
     write(record, asked.out)
-    console.print(Markdown(tables(record)))
-    if wrong := disagreements(record):
-        console.print(f"[bold red]Both sides disagree in: {', '.join(wrong)}")
-    return 1 if wrong else 0
+    console.print(overview(record))
+    console.print(f"All of it: {asked.out / 'results.md'}")
+    return 1 if wrong(record) else 0
 
 
 if __name__ == "__main__":

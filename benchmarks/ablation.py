@@ -28,17 +28,17 @@ class _Row:
     all_positions: bool = False
     n_sampled: int | None = None
     unembeds_rows_only: bool = False
-    warms_up: bool = True
+    n_warm_up: int = 1
 
 
 ROWS = (
-    _Row("ablation-2L", "2 layers", 90, n_examples=8),
+    _Row("ablation-2L", "2 layers", 90, n_examples=8, rounds=7),
     _Row("ablation-2L-all-positions", "2 layers", 5.5, n_examples=4, all_positions=True),
     _Row("ablation-2L-full", "2 layers", 75, n_examples=8, kind="full"),
     _Row("ablation-4L-mlps", "4 layers with MLPs", 12, n_examples=2),
     _Row("ablation-4L-mlps-all-positions", "4 layers with MLPs", 4, n_examples=2, all_positions=True),
     _Row("ablation-paper", "paper, 2 layers", 120, n_examples=2, rounds=3, n_sampled=4),
-    _Row("ablation-gpt2", "GPT-2 small", 8, rounds=3, n_sampled=6, warms_up=False),
+    _Row("ablation-gpt2", "GPT-2 small", 8, rounds=3, n_sampled=6, n_warm_up=0),
     _Row("ablation-rotary", "rotary", 5, n_examples=2, rounds=3, n_sampled=8),
     _Row("ablation-rmsnorm", "RMSNorm", 5, n_examples=2, rounds=3, n_sampled=8),
     _Row("ablation-grouped-query", "grouped-query", 5, n_examples=2, rounds=3, n_sampled=8),
@@ -67,7 +67,7 @@ def _case(row: _Row, plan: Plan) -> Case:
         target=row.target,
         n_examples=plan.examples(row.n_examples),
         rounds=plan.rounds(row.rounds),
-        warms_up=row.warms_up,
+        n_warm_up=row.n_warm_up,
         measures_memory=not row.unembeds_rows_only,
         one_by_one=True,
     )

@@ -58,7 +58,7 @@ class Case:
         rounds: pairs of calls.
         tolerance: largest difference between both sides' numbers.
         precision: which of the machine's ceilings our side is held against.
-        warms_up: whether a call of each side on one example goes before; not where one takes many seconds.
+        n_warm_up: examples of a call of each side that goes before; 0 where one takes many seconds.
         measures_memory: whether peak memory and floating-point operations are measured too.
         one_by_one: whether today's code takes one example at a time, so that its memory is that of one.
     """
@@ -72,7 +72,7 @@ class Case:
     rounds: int = 5
     tolerance: float = 1e-4
     precision: str = "float32"
-    warms_up: bool = True
+    n_warm_up: int = 1
     measures_memory: bool = True
     one_by_one: bool = False
 
@@ -96,24 +96,24 @@ class Timing:
         return statistics.median(self.ratios)
 
 
-def interleave(contest: Contest, *, n_examples: int, rounds: int, warms_up: bool, first_seed: int = 0) -> Timing:
+def interleave(contest: Contest, *, n_examples: int, rounds: int, n_warm_up: int = 1) -> Timing:
     """Run both sides on the same new inputs, round after round; who begins changes each time. Closes the contest."""
     try:
-        return _interleave(contest, n_examples, rounds, warms_up, first_seed)
+        return _interleave(contest, n_examples, rounds, n_warm_up)
     finally:
         contest.close()
 
 
-def _interleave(contest: Contest, n_examples: int, rounds: int, warms_up: bool, first_seed: int) -> Timing:
-    if warms_up:
-        inputs = contest.inputs(first_seed, 1)
+def _interleave(contest: Contest, n_examples: int, rounds: int, n_warm_up: int) -> Timing:
+    if n_warm_up:
+        inputs = contest.inputs(0, n_warm_up)
         contest.today(inputs)
         contest.ours(inputs)
     today_seconds: list[float] = []
     our_seconds: list[float] = []
     difference = 0.0
     for place in range(rounds):
-        inputs = contest.inputs(first_seed + 1 + place, n_examples)
+        inputs = contest.inputs(1 + place, n_examples)
         if place % 2 == 0:
             today, ours = contest.today(inputs), contest.ours(inputs)
         else:

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from benchmarks import demo, paper_row, scale
-from benchmarks.cases import all_cases
+from benchmarks.cases import all_cases, find_case
 from benchmarks.harness import Case, Timing, interleave
 from benchmarks.machine import best_of, describe_machine, matmul_ceilings, one_thread
 from benchmarks.memory import Cost, cost_in_own_process
 from benchmarks.plan import Plan
 
-Say = Callable[[str], None]
+Say = Callable[[str], object]
 _DEMO_TARGET_SECONDS = 180
 _FLAT_WITHIN = 1.2
 
@@ -25,17 +25,19 @@ def names(plan: Plan) -> list[str]:
     return [*(case.name for case in all_cases(plan)), *_extras(plan)]
 
 
-def run(plan: Plan, only: Sequence[str], command: str, say: Say) -> dict[str, Any]:
-    """Measure what was asked for, everything if nothing was.
+def run(plan: Plan, only: Sequence[str], command: str, say: Say, begin: Say = str) -> dict[str, Any]:
+    """Measure what was asked for, everything if nothing was; what fails is recorded, and the rest goes on.
 
     Args:
         plan: how much.
         only: names of rows.
         command: as it was called, for the record.
-        say: told what is going on.
+        say: told what came out.
+        begin: told what is being done.
     """
     start = time.perf_counter()
     with one_thread():
+        begin("how fast this machine multiplies matrices")
         ceilings = matmul_ceilings(plan.device)
         record: dict[str, Any] = {
             "command": command,
@@ -43,24 +45,41 @@ def run(plan: Plan, only: Sequence[str], command: str, say: Say) -> dict[str, An
             "device": plan.device,
             "quick": plan.quick,
             "machine": describe_machine(plan.device),
-            "rows": [_row(case, plan, say) for case in all_cases(plan) if not only or case.name in only],
+            "rows": [],
+            "failed": {},
         }
-        for name, measure in _extras(plan).items():
-            if not only or name in only:
-                say(f"{name} ...")
-                record[name] = measure(plan)
+        asked = [name for name in names(plan) if not only or name in only]
+        for place, name in enumerate(asked, start=1):
+            begin(f"{name} ({place} of {len(asked)}, {(time.perf_counter() - start) / 60:.0f} minutes so far)")
+            try:
+                say(_measure(name, plan, record))
+            except Exception as error:
+                record["failed"][name] = f"{type(error).__name__}: {error}"
+                say(f"{name} FAILED: {record['failed'][name]}")
         record["ceilings"] = best_of(ceilings, matmul_ceilings(plan.device))
-    for row in record["rows"]:
+    for row in [*record["rows"], *(record[name] for name in ("paper-row",) if name in record)]:
         _add_share(row, record["ceilings"])
-    if "paper-row" in record:
-        _add_share(record["paper-row"], record["ceilings"])
     return {**record, "seconds": round(time.perf_counter() - start)}
 
 
-def disagreements(record: dict[str, Any]) -> list[str]:
-    """Rows whose sides gave different numbers."""
-    found = [row["name"] for row in record["rows"] if not row["agrees"]]
-    return found + (["demo"] if not record.get("demo", {"agrees": True})["agrees"] else [])
+def wrong(record: dict[str, Any]) -> list[str]:
+    """What failed, and where both sides gave different numbers."""
+    disagreeing = [row["name"] for row in record["rows"] if not row["agrees"]]
+    if not record.get("demo", {"agrees": True})["agrees"]:
+        disagreeing.append("demo")
+    return [*record["failed"], *disagreeing]
+
+
+def _measure(name: str, plan: Plan, record: dict[str, Any]) -> str:
+    """Put one measurement into the record; returns a line about it."""
+    extras = _extras(plan)
+    if name in extras:
+        record[name] = extras[name](plan)
+        return f"{name}: done"
+    row = _row(find_case(name, plan), plan)
+    record["rows"].append(row)
+    target = "" if row["target"] is None else f", at least {row['target']:g} asked for"
+    return f"{name}: {row['ratio']:.3g} times faster{target}{'' if row['agrees'] else '; BOTH SIDES DISAGREE'}"
 
 
 def _extras(plan: Plan) -> dict[str, Callable[[Plan], Any]]:
@@ -69,8 +88,7 @@ def _extras(plan: Plan) -> dict[str, Callable[[Plan], Any]]:
     return {"scale": _scale, "demo": _demo} if plan.device == "cpu" else {"scale": _scale, **on_card}
 
 
-def _row(case: Case, plan: Plan, say: Say) -> dict[str, Any]:
-    say(f"{case.name} ...")
+def _row(case: Case, plan: Plan) -> dict[str, Any]:
     timing = _timing(case)
     row: dict[str, Any] = {
         **{name: getattr(case, name) for name in ("name", "work", "today", "target", "n_examples", "precision")},
@@ -90,14 +108,12 @@ def _row(case: Case, plan: Plan, say: Say) -> dict[str, Any]:
         }
         row |= {f"{which}_bytes": cost.extra_bytes for which, cost in costs.items()}
         row["operations"] = costs["ours"].operations
-    target = "" if case.target is None else f", to reach: {case.target:g}"
-    say(f"{case.name}: {timing.ratio:.3g} x{target}{'' if row['agrees'] else '; BOTH SIDES DISAGREE'}")
     return row
 
 
 def _timing(case: Case) -> Timing:
     """The rounds; the models are forgotten afterwards."""
-    timing = interleave(case.open(), n_examples=case.n_examples, rounds=case.rounds, warms_up=case.warms_up)
+    timing = interleave(case.open(), n_examples=case.n_examples, rounds=case.rounds, n_warm_up=case.n_warm_up)
     gc.collect()
     return timing
 

@@ -21,7 +21,7 @@ EXTENTS: dict[str, tuple[int, ...]] = {
     "d_vocab": (1024, 4096, 16384, 65536),
     "n_ctx": (128, 256, 512, 1024, 2048),
 }
-"""What is varied, beside 2 layers, d_model 256, 8 heads, a vocabulary of 4096 and 512 tokens; 4096 tokens each."""
+"""What is varied, beside 2 layers, d_model 256, 8 heads, a vocabulary of 4096 and 512 tokens; 8192 tokens each."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def measure(plan: Plan) -> list[Point]:
 def _extents() -> list[_Extent]:
     by_examples = [_Extent("n_examples", n, n) for n in N_EXAMPLES]
     others = [
-        _Extent(varied, value, 4096 // value if varied == "n_ctx" else 8)
+        _Extent(varied, value, 8192 // value if varied == "n_ctx" else 16)
         for varied, values in EXTENTS.items()
         for value in values
     ]

@@ -76,7 +76,8 @@ def written_before(model: HookedTransformer, previous_token: Tensor) -> list[Ten
     for layer in range(model.cfg.n_layers - 1):
         total = sums[-1].clone()
         for head in range(model.cfg.n_heads):
-            total += float(previous_token[layer, head]) * ov(model, (layer, head)).AB
+            written: Any = ov(model, (layer, head)).AB
+            total += float(previous_token[layer, head]) * written
         sums.append(total)
     return sums
 

@@ -26,6 +26,7 @@ def cases(plan: Plan) -> list[Case]:
             rounds=plan.rounds(3),
             tolerance=0.0,
             measures_memory=False,
+            n_warm_up=2,
         )
     ]
 

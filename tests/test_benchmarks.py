@@ -22,7 +22,7 @@ PLAN = Plan(tiny=True)
 def test_both_sides_agree(name: str) -> None:
     case = find_case(name, PLAN)
     with joblib.parallel_config(backend="threading"):  # starting processes takes long
-        timing = interleave(case.open(), n_examples=case.n_examples, rounds=2, warms_up=case.warms_up)
+        timing = interleave(case.open(), n_examples=case.n_examples, rounds=2, n_warm_up=min(case.n_warm_up, 1))
     assert timing.difference <= case.tolerance
     assert min(timing.today_seconds + timing.our_seconds) > 0
 
@@ -59,11 +59,19 @@ def test_the_demo_is_extrapolated(tmp_path: Path) -> None:
 
 def test_a_run_is_recorded_and_its_page_written(tmp_path: Path) -> None:
     record = run.run(Plan(tiny=True, quick=True), ["training", "scale"], "make bench", lambda _: None)
-    assert not run.disagreements(record)
+    assert not run.wrong(record)
     report.write(record, tmp_path)
     assert json.loads((tmp_path / "results.json").read_text(encoding="utf8")) == record
     assert "`training`: a training step" in report.page(record)
-    assert run.disagreements({"rows": [{"name": "a", "agrees": False}], "demo": {"agrees": False}}) == ["a", "demo"]
+    assert report.overview(record).row_count == 1
+
+
+def test_what_fails_or_disagrees_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run.scale, "measure", lambda _: 1 / 0)
+    record = run.run(Plan(tiny=True, quick=True), ["scale"], "make bench", lambda _: None)
+    assert record["failed"] == {"scale": "ZeroDivisionError: division by zero"}
+    record |= {"rows": [{"name": "a", "agrees": False}], "demo": {"agrees": False}}
+    assert run.wrong(record) == ["scale", "a", "demo"]
 
 
 def test_the_page_shows_the_record_beside_it() -> None:

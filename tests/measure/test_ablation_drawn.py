@@ -207,14 +207,14 @@ def drawn_and_checked(data: st.DataObject, **options: Any) -> None:
 
 
 @POSITION_KINDS
-@draws(14)
+@draws(12)
 @given(data=st.data())
 def test_zero(positions: str, data: st.DataObject) -> None:
     drawn_and_checked(data, positions=[positions])
 
 
 @POSITION_KINDS
-@draws(10)
+@draws(8)
 @given(data=st.data())
 def test_few_indices_of_many(positions: str, data: st.DataObject) -> None:
     replace = data.draw(st.sampled_from(["zero", "mean", "resample"]))
@@ -242,8 +242,8 @@ def test_contexts_of_several_blocks_of_queries(positions: str, data: st.DataObje
     drawn_and_checked(data, positions=[positions], n_ctx=(300, 300), length=(130, 300), max_layers=2)
 
 
-@pytest.mark.parametrize("size", [{"d_mlp": 2**16}, {"d_vocab": 2**17}], ids=["neurons", "vocabulary"])
-@draws(6)
+@pytest.mark.parametrize("size", [{"d_mlp": 2**16}, {"d_vocab": 2**16}], ids=["neurons", "vocabulary"])
+@draws(4)
 @given(data=st.data())
 def test_what_is_so_wide_that_it_is_computed_in_parts(size: dict[str, int], data: st.DataObject) -> None:
     forms = ["mlp", "gated", "parallel", "parallel_gated"] if "d_mlp" in size else ["attention_only", "mlp"]

@@ -5,9 +5,11 @@ clean one. With clean patterns only the clean copy has queries, keys and a softm
 moved by its pattern side by side.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -18,6 +20,20 @@ from ih_lens.models.folded_layer import FoldedLayer, FoldedMLP
 from ih_lens.types import HeadIndex
 
 Rows = Int[Tensor, "example row"]
+
+
+class Workspace:
+    """Memory that large results are written into again and again: fresh memory costs more than computing them."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[str, Tensor] = {}
+
+    def room(self, name: str, shape: Sequence[int], like: Tensor) -> Float[Tensor, "..."]:
+        """Room for a tensor, which lasts until the same name is asked for again."""
+        size = math.prod(shape)
+        if name not in self._rooms or self._rooms[name].numel() < size:
+            self._rooms[name] = like.new_empty(size)
+        return self._rooms[name][:size].view(*shape)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -31,6 +47,7 @@ class Copies:
         replacements: what takes the place of the heads' z.
         own_patterns: whether each copy attends by its own queries and keys, else by those of the clean one.
         mlp_rows: positions that go through an MLP at once.
+        workspace: memory to compute in, that of no other copies at the same time.
     """
 
     layers: Sequence[FoldedLayer]
@@ -39,11 +56,12 @@ class Copies:
     replacements: LayerOutputs
     own_patterns: bool
     mlp_rows: int
+    workspace: Workspace
 
     def through(
         self, place: int, residuals: Float[Tensor, "copy example pos d_model"]
     ) -> Float[Tensor, "more_copies example pos d_model"]:
-        """The copies behind a layer, with those that begin in it.
+        """The copies behind a layer, with those that begin in it; they last until the next layer but one.
 
         Args:
             place: the layer's index.
@@ -76,7 +94,8 @@ class Copies:
     ) -> Float[Tensor, "copy example pos head_index d_head"]:
         """Every head's output z."""
         n_copies, n_examples = residuals.shape[:2]
-        normalized = residuals * layer.scale.of(residuals)
+        normalized = self.workspace.room("normalized", residuals.shape, residuals)
+        torch.mul(residuals, layer.scale.of(residuals), out=normalized)
         v = layer.by_head(layer.values(normalized))
         if self.own_patterns:
             q, k = layer.queries_and_keys(normalized.flatten(0, 1))
@@ -101,7 +120,8 @@ class Copies:
         changes = self._changes(place, n_running, z[0], rows)
         behind = mid
         if changes is not None:
-            behind = mid.new_empty(n_running + len(changes), *mid.shape[1:])
+            shape = (n_running + len(changes), *mid.shape[1:])
+            behind = self.workspace.room(f"behind layer {place % 2}", shape, mid)
             behind[:n_running] = mid
             changes.add_to(mid[0].flatten(0, 1), layer.W_O, out=behind[n_running:].flatten(1, 2))
         if layer.mlp is not None and layer.parallel:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.measure.ablation._base import Group, LayerOutputs
 from ih_lens.measure.ablation.changed_reading import ChangedMLP
-from ih_lens.measure.ablation.copies import Copies
+from ih_lens.measure.ablation.copies import Copies, Workspace
 from ih_lens.measure.ablation.replacements import Replacement
 from ih_lens.measure.ablation.row_attention import at_rows
 from ih_lens.measure.final_losses import FinalLosses
@@ -83,6 +83,11 @@ class FusedSweep:
     def changed_mlps(self) -> list[ChangedMLP | None]:
         """Per layer its MLP, prepared for what heads of that layer change."""
         return [ChangedMLP.made(layer) for layer in self.folded.layers]
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """Memory to compute in."""
+        return Workspace()
 
     @property
     def at_few_rows(self) -> bool:
@@ -168,7 +173,13 @@ class _Batch:
         """Run with each of these groups ablated; they are sorted by their first layer."""
         sweep, n_layers = self._sweep, len(self._sweep.folded.layers)
         copies = Copies(
-            sweep.folded.layers, sweep.changed_mlps, groups, self._replacements, sweep.own_patterns, sweep.mlp_rows
+            sweep.folded.layers,
+            sweep.changed_mlps,
+            groups,
+            self._replacements,
+            sweep.own_patterns,
+            sweep.mlp_rows,
+            sweep.workspace,
         )
         first = min(groups[0]).layer
         residuals = self._before(first)[None]
@@ -177,7 +188,7 @@ class _Batch:
             if layer + 1 in self._starts:
                 self._clean[layer + 1] = residuals[0].clone()
         if sweep.at_few_rows:
-            collected.add(place, copies.last_at(self._rows, residuals)[1:], self._targets)
+            collected.add(place, copies.last_at(self._rows, residuals)[1:].clone(), self._targets)
         elif sweep.folded.layers[-1].mlp is not None:
             final = copies.through(n_layers - 1, residuals)[1:]
             collected.add(place, at_rows(final, self._rows), self._targets)

@@ -40,7 +40,8 @@ class TrainConfig:
             where the processor or GPU multiplies bfloat16 natively and the model is wide enough to gain.
         n_held_out: examples of the corpus to keep in the run folder that are never trained on; None keeps what the
             corpus sets aside (of a tensor, what the steps do not need), at most 1000.
-        state_every: save what resuming needs every so many steps too, not only with every snapshot.
+        state_every: save what resuming needs every so many steps too, not only with snapshots (of those that follow
+            each other within a few seconds, not with each).
         repeat_examples: begin anew where the corpus ends, instead of refusing.
         device: where to train; None takes the model configuration's.
 

@@ -1,6 +1,7 @@
 """The training loop: steps, losses, snapshots and the state to resume from."""
 
 import math
+import time
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from ih_lens.training.processes import Processes
 from ih_lens.training.progress import ProgressBar, TrainingCost, progress_bar
 from ih_lens.training.run_folder import LossLog, RunFolder
 from ih_lens.training.stepper import NextTokenLoss, take_step
+
+_SECONDS_BETWEEN_STATES = 3.0
+"""A snapshot brings a state to resume from only after so long: waiting for the disk costs more than small steps."""
 
 
 class Training:
@@ -29,6 +33,7 @@ class Training:
         self._optimizer = build_optimizer(model, config)
         self._snapshot_steps = config.snapshots.steps(config.n_steps)
         self._pending: list[tuple[int, float, Tensor]] = []
+        self._state_saved_at = time.monotonic()
 
     def run(self, *, progress: bool) -> None:
         """Train to the end.
@@ -98,16 +103,27 @@ class Training:
         self._pending.clear()
 
     def _is_saved(self, step: int) -> bool:
+        return step in self._snapshot_steps or self._is_asked_for(step)
+
+    def _is_asked_for(self, step: int) -> bool:
+        """Whether a state of this step must be kept, however short ago the last one was."""
         state_every = self._config.state_every
-        return step in self._snapshot_steps or (state_every is not None and step % state_every == 0)
+        return step == self._config.n_steps or (state_every is not None and step % state_every == 0)
 
     def _save(self, step: int) -> None:
         """Save the state first: killed in between, resuming finds the weights of the snapshot that is missing."""
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in self._model.parameters()):
+        largest = torch.nn.utils.get_total_norm(list(self._model.parameters()), math.inf)
+        if not bool(torch.isfinite(largest)):
             raise RunError(self._diverged(f"after step {step - 1} the weights hold NaN or infinity"))
-        self._processes.from_main(lambda: self._folder.save_state(self._model, self._optimizer, step))
+        self._processes.from_main(lambda: self._save_state(step))
         if step in self._snapshot_steps:
             self._processes.from_main(lambda: self._folder.save_snapshot(self._model, step))
+
+    def _save_state(self, step: int) -> None:
+        """Save what resuming needs, unless that was done a moment ago: the steps since then are quickly done again."""
+        if self._is_asked_for(step) or time.monotonic() - self._state_saved_at >= _SECONDS_BETWEEN_STATES:
+            self._folder.save_state(self._model, self._optimizer, step)
+            self._state_saved_at = time.monotonic()
 
     def _diverged(self, what: str) -> str:
         return (

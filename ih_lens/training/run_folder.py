@@ -86,12 +86,12 @@ class RunFolder:
     """
 
     def __init__(self, out: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-        self.path = out
+        self.path, self._versions = out, library_versions()
         if (out / RUN_RECORD).exists():
             self.run = open_run(out)
             _refuse_other(self.run, manifest)
         else:
-            record = {"format": RUN_FORMAT, "version": RUN_VERSION, **manifest, "versions": library_versions()}
+            record = {"format": RUN_FORMAT, "version": RUN_VERSION, **manifest, "versions": self._versions}
             write_bytes(out / RUN_RECORD, to_json_bytes(record))
             self.run = open_run(out)
         for place in (out, out / SNAPSHOTS_FOLDER, out / STATE_FOLDER):
@@ -147,7 +147,7 @@ class RunFolder:
                 "weights_sha256": sha256_of(place / SNAPSHOT_WEIGHTS),
                 "smeared_keys": self.run.smeared_keys,
                 "tokenizer": self.run.manifest["tokenizer"],
-                "versions": library_versions(),
+                "versions": self._versions,
                 "model": self.run.manifest["model"],
             }
             (place / SNAPSHOT_RECORD).write_bytes(to_json_bytes(record))

@@ -68,6 +68,7 @@ def take_step(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if grad_clip is not None:
-            nn.utils.clip_grad_norm_(loss_of.parameters(), grad_clip)
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, grad_clip)
         optimizer.step()
     return loss.detach()

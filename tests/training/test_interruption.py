@@ -162,6 +162,21 @@ def test_lost_states_mean_a_new_beginning(copied, undisturbed):
     assert contents(train_tiny(copied).path) == contents(undisturbed.path)
 
 
+def test_snapshots_after_the_last_state_are_not_taken_again(tmp_path, monkeypatch, undisturbed):
+    """Snapshots that follow each other quickly bring no state; what is done again comes out the same."""
+    monkeypatch.setattr("ih_lens.training.loop._SECONDS_BETWEEN_STATES", 1000.0)
+    with monkeypatch.context() as patch:
+        _stop_at_rename(patch, "snapshots", 3, "after")
+        with pytest.raises(KeyboardInterrupt):
+            train_tiny(tmp_path)
+    assert not list((tmp_path / "state").iterdir())
+    taken = {place: place.stat().st_mtime_ns for place in (tmp_path / "snapshots").glob("step_*")}
+    assert contents(train_tiny(tmp_path).path) == contents(undisturbed.path)
+    assert len(taken) == 3
+    assert all(place.stat().st_mtime_ns == moment for place, moment in taken.items())
+    assert [place.name for place in (tmp_path / "state").iterdir()] == ["step_00000012"]
+
+
 def test_the_recorded_precision_is_kept(copied, monkeypatch, undisturbed):
     """Continued on a machine where "auto" would mean something else."""
     monkeypatch.setattr("ih_lens.training.manifest.precision_for", lambda *_: "bfloat16")

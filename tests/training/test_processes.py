@@ -36,11 +36,11 @@ def stop_after(count):
 print("resumed", len(train_tiny(out / "plain", cfg=cfg).snapshots), file=report)
 try:
     original = stop_after(2)
-    train_tiny(out / "stopped", cfg=cfg)
+    train_tiny(out / "stopped", cfg=cfg, state_every=5)
 except RuntimeError as error:
     print("told", error, file=report)
 Path.rename = original
-print("resumed", len(train_tiny(out / "stopped", cfg=cfg).snapshots), file=report)
+print("resumed", len(train_tiny(out / "stopped", cfg=cfg, state_every=5).snapshots), file=report)
 try:
     train_tiny(out / "stopped", cfg=cfg, lr=1.0)
 except ih.RunError as error:

@@ -58,8 +58,9 @@ def ablate_heads(
         at_indices: as in `token_losses`; by default the listed `context_indices` where there are any.
         window: as in `token_losses`.
         seed: of the choice of other examples for "resample".
-        batch_size: copies of examples per forward pass, two at least where patterns are preserved; by default as many
-            as make 4096 tokens on a CPU, else 32768. Changes memory and speed only.
+        batch_size: copies of examples that exist at once, which bounds the memory: about six residual streams
+            [n_pos, d_model] per copy, beside one folded copy of the layers' weights. By default as many as make 2^22
+            numbers in the residual stream on a CPU, else 32768 tokens. Changes memory and speed only.
         progress: show a bar with the cost while it runs on a terminal.
 
     Returns:

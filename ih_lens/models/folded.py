@@ -79,6 +79,8 @@ class FoldedModel:
 
     def embed(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
         """The residual stream before the first layer."""
+        for layer in self.layers:
+            layer.reach(tokens.shape[1])
         residual = F.embedding(tokens, self.W_E)
         if self.W_pos is not None:
             residual = residual + self.W_pos[: tokens.shape[1]]

@@ -184,6 +184,11 @@ class FoldedLayer:
         turned = turned * cos + self.rotation.rotate_every_two(turned) * sin
         return turned if n_rotated == self.d_head else torch.cat([turned, x[..., n_rotated:]], dim=-1)
 
+    def reach(self, n_pos: int) -> None:
+        """Let rotary embedding reach so many positions; TransformerLens's own tables begin short and grow."""
+        if self.rotation is not None and len(self.rotation.rotary_cos) < n_pos:
+            self.rotation._extend_rotary_embeddings(n_pos)  # pyright: ignore[reportPrivateUsage]
+
     def attend(
         self,
         q: Float[Tensor, "batch head_index pos d_head"],

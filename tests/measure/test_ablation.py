@@ -358,3 +358,13 @@ def test_a_single_example_cannot_be_resampled() -> None:
     model = tiny_model("attention_only")
     with pytest.raises(ih.InputError, match="this evaluation set has only one"):
         ih.ablate_heads(model, _evals(model, n_examples=1), replace="resample")
+
+
+def test_rotary_models_are_measured_beyond_the_length_of_transformerlens_first_tables():
+    model = ih.build_model(ih.attention_only(1, d_model=8, n_heads=1, d_vocab=11, n_ctx=2100, positions="rotary"))
+    evals = ih.EvalSet.from_tokens(torch.randint(0, 11, (1, 2090), generator=torch.Generator().manual_seed(0)))
+    losses = ih.token_losses(model, evals, at_indices=(50, 2089))
+    with torch.no_grad():
+        expected = model(evals.tokens, return_type="loss", loss_per_token=True)[0, [49, 2088]]
+    torch.testing.assert_close(torch.tensor(losses.at_indices.to_numpy()[0]), expected, rtol=0, atol=1e-4)
+    assert ih.ablate_heads(model, evals, context_indices=(50, 2089)).at_indices.shape == (1, 1, 1, 2)

@@ -112,8 +112,12 @@ class FusedSweep:
         n_together = max(1, self.batch_size // (len(early) + 1))
         n_parts = max(1, -(-len(early) // max(1, self.batch_size // n_together - 1)))
         chunks = [part.tolist() for part in np.array_split(np.array(early, dtype=int), n_parts)]
-        chunks[-1] += order[len(early) :]
-        return chunks, n_together
+        late = order[len(early) :]
+        most_heads = max((len(self.groups[place]) for place in late), default=1)
+        at_once = max(1, self.folded.layers[-1].n_heads // most_heads)  # their changes fill one residual stream
+        chunks[-1] += late[:at_once]
+        chunks += [late[start : start + at_once] for start in range(at_once, len(late), at_once)]
+        return [chunk for chunk in chunks if chunk], n_together
 
 
 class _Place(NamedTuple):

@@ -27,7 +27,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("ih_lens_bench"), help="folder for results.json and .md")
     asked = parser.parse_args()
 
-    plan, console = Plan(quick=asked.quick, device=asked.device), Console()
+    plan = Plan(quick=asked.quick, device=asked.device)
+    console = Console(width=None if sys.stdout.isatty() else 120)
     known = names(plan)
     if asked.list or set(asked.only) - set(known):
         console.print("\n".join(known), highlight=False)

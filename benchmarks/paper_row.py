@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import ih_lens as ih
 from benchmarks.ablation import INDICES, ablate
 from benchmarks.harness import now
-from benchmarks.memory import PeakMemory
+from benchmarks.memory import PeakMemory, operations_counter
 from benchmarks.plan import Plan
 from benchmarks.shapes import build, new_tokens
 
@@ -45,7 +44,7 @@ def measure(plan: Plan) -> PaperRow:
         return ih.EvalSet.from_tokens(new_tokens(model, n, n_pos, seed), seed=seed)
 
     few, share = max(1, n_examples // 100), n_examples / max(1, n_examples // 100)
-    with FlopCounterMode(display=False) as counter:
+    with operations_counter() as counter:
         ablate(model, evals(0, few), "pattern_preserving", indices)
     whole = evals(1, n_examples)
     with PeakMemory() as peak:

@@ -22,7 +22,7 @@ def cases(plan: Plan) -> list[Case]:
             today="this library in one process",
             open=partial(_open, plan),
             target=1.8,
-            n_examples=plan.examples(96),
+            n_examples=plan.examples(48),
             rounds=plan.rounds(3),
             tolerance=0.0,
             measures_memory=False,

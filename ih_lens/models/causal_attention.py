@@ -1,5 +1,6 @@
 """Causal attention in blocks of queries: no score of a later key is computed, and no [pos, pos] matrix formed."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -106,10 +107,22 @@ class _Scores:
             first = 0 if self.window is None else max(0, start - self.window + 1)
             yield start, min(start + _BLOCK, n_pos), first
 
-    def pattern(self, q: Tensor, k: Tensor, block: tuple[int, int, int], piece: tuple[slice, slice]) -> Tensor:
-        """The pattern of a block over the keys from its first to its stop, from scaled queries and keys of a piece."""
+    def pattern(
+        self,
+        q: Tensor,
+        k: Tensor,
+        block: tuple[int, int, int],
+        piece: tuple[slice, slice],
+        room: Tensor | None = None,
+    ) -> Tensor:
+        """The pattern of a block over the keys from its first to its stop, from scaled queries and keys of a piece.
+
+        `room` is memory for it, used again for every block: fresh memory costs more than the product.
+        """
         start, stop, first = block
-        scores = q[:, start:stop] @ k[:, first:stop].mT
+        shape = (len(q), stop - start, stop - first)
+        scores = q.new_empty(shape) if room is None else room[: math.prod(shape)].view(shape)
+        torch.bmm(q[:, start:stop], k[:, first:stop].mT, out=scores)
         scores[:, :, start - first :] += self.later[: stop - start, : stop - start]
         if self.window is not None or self.slopes is not None:
             positions = torch.arange(first, stop, device=q.device)
@@ -133,8 +146,12 @@ class _CausalAttention(torch.autograd.Function):
             kept = []
         # laid out as [batch, pos, head_index, d_value], which is what reads it
         z = v.new_empty(v.transpose(1, 2).shape).transpose(1, 2)
+        room = None
         for piece in scores.pieces():
-            _attend([_items(x, piece) for x in (q, k, v)], scores, piece, z[piece], kept)
+            items = [_items(x, piece) for x in (q, k, v)]
+            if kept is None and room is None:
+                room = q.new_empty(len(items[0]) * len(scores.later) * q.shape[2])
+            _attend(items, scores, piece, z[piece], kept if kept is not None else room)
         if with_gradients:
             ctx.scores, ctx.is_kept = scores, kept is not None
             ctx.save_for_backward(q, k, v, *(kept or ()))
@@ -160,14 +177,18 @@ class _CausalAttention(torch.autograd.Function):
 
 
 def _attend(
-    inputs: Sequence[Tensor], scores: _Scores, piece: tuple[slice, slice], z: Tensor, kept: list[Tensor] | None
+    inputs: Sequence[Tensor], scores: _Scores, piece: tuple[slice, slice], z: Tensor, kept: list[Tensor] | Tensor | None
 ) -> None:
-    """Fill z with what a piece attends to, from scaled q, k and v; its patterns are appended to `kept`."""
+    """Fill z with what a piece attends to, from scaled q, k and v.
+
+    Its patterns are appended to `kept`, or if that is memory, computed there.
+    """
     q, k, v = inputs
+    room = kept if isinstance(kept, Tensor) else None
     for start, stop, first in scores.blocks():
-        pattern = scores.pattern(q, k, (start, stop, first), piece)
+        pattern = scores.pattern(q, k, (start, stop, first), piece, room)
         _fill(z[:, :, start:stop], pattern @ v[:, first:stop])
-        if kept is not None:
+        if isinstance(kept, list):
             kept.append(pattern)
 
 

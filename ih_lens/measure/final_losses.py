@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -36,7 +37,7 @@ class FinalLosses:
         """Of a model; with `W_O`, for changes of its last layer's heads too."""
         if W_O is None:
             return cls(folded, None, None)
-        return cls(folded, W_O, ChangedReading(folded.before_unembedding(W_O) @ folded.W_U, folded.b_U))
+        return cls(folded, W_O, ChangedReading.made(folded.before_unembedding(W_O) @ folded.W_U, folded.b_U))
 
     @property
     def rows_at_once(self) -> int:
@@ -53,7 +54,7 @@ class FinalLosses:
         losses: list[Tensor] = []
         for stream, expected in zip(residual.split(n_rows), targets.split(n_rows), strict=True):
             normalized = folded.before_unembedding(stream).mul_(folded.final_scale.of(stream))
-            loss = RunningLoss(expected)
+            loss = RunningLoss(expected, folded.W_U.shape[1])
             for tokens in self._vocabulary():
                 loss.add(linear(normalized, folded.W_U[:, tokens].T, folded.b_U[tokens]), tokens)
             losses.append(loss.finish())
@@ -83,7 +84,7 @@ class FinalLosses:
             raise ValueError("made without the last layer's output matrices")
         changed = changes.add_to(clean, self.W_O, out=clean.new_empty(len(changes), *clean.shape))
         scales = self.folded.final_scale.of(changed)
-        losses = [RunningLoss(targets) for _ in scales]
+        losses = [RunningLoss(targets, self.folded.W_U.shape[1]) for _ in scales]
         before = self.folded.before_unembedding(clean)
         for tokens in self._vocabulary():
             reading, base = self.reading.of_some(tokens), before @ self.folded.W_U[:, tokens]
@@ -104,15 +105,20 @@ class RunningLoss:
 
     Args:
         targets: the tokens that follow.
+        d_vocab: how many tokens there are.
     """
 
-    def __init__(self, targets: Int[Tensor, "row"]) -> None:
-        self._targets = targets
+    def __init__(self, targets: Int[Tensor, "row"], d_vocab: int) -> None:
+        self._targets, self._d_vocab = targets, d_vocab
+        self._whole: Tensor | None = None
         self._log_total: Tensor | None = None
         self._of_target: Tensor | None = None
 
     def add(self, logits: Float[Tensor, "row part"], tokens: slice) -> None:
         """Take in the logits of the tokens in a part of the vocabulary; they are overwritten."""
+        if logits.shape[1] == self._d_vocab:
+            self._whole = F.cross_entropy(logits, self._targets, reduction="none")
+            return
         place = self._targets - tokens.start
         inside = (place >= 0) & (place < logits.shape[1])
         of_target = logits.gather(1, place.where(inside, 0)[:, None])[:, 0].where(inside, -torch.inf)
@@ -123,6 +129,8 @@ class RunningLoss:
 
     def finish(self) -> Float[Tensor, "row"]:
         """The losses in nats."""
+        if self._whole is not None:
+            return self._whole
         if self._log_total is None or self._of_target is None:
             raise ValueError("no logits were added")
         return self._log_total - self._of_target

@@ -42,7 +42,7 @@ class Changes:
         changed = (replacement - z).transpose(0, 1)
         n_slots = max(map(len, heads))
         slots = [[ablated[slot] if slot < len(ablated) else 0 for ablated in heads] for slot in range(n_slots)]
-        differences = torch.stack([changed[slot] for slot in slots])
+        differences = torch.stack([torch.stack([changed[head] for head in slot]) for slot in slots])
         for place, ablated in enumerate(heads):
             differences[len(ablated) :, place] = 0
         return cls(slots, differences)

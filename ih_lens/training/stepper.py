@@ -61,7 +61,11 @@ def take_step(
     precision: str,
     grad_clip: float | None,
 ) -> Float[Tensor, ""]:
-    """Update the weights once; returns the loss before the update, without waiting for the device."""
+    """Update the weights once; returns the loss before the update, without waiting for the device.
+
+    torch.compile is not used: on a CPU a compiled plain model took longer than this (399 against 214 ms for 4 x 512
+    tokens in 2 layers of width 256), after more than a minute of compiling.
+    """
     with fastest_float32():
         with torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             loss = loss_of(tokens)

@@ -32,7 +32,14 @@ def cases(plan: Plan) -> list[Case]:
         ("qk-trace", "QK-eigenvalue trace", per_pair, _trace_per_pair, 100),
         ("qk-trace-per-head", "QK-eigenvalue trace", per_head, _trace_per_head, None),
         ("attribution", f"logit attribution, 1 x {N_POS} tokens", full_vocabulary, _attribution, 100),
-        ("patterns", f"prefix matching and previous token, {repeated}", "run_with_cache of patterns", _patterns, 3.3),
+        ("patterns", f"prefix matching and previous token, {repeated}", "run_with_cache(tokens)", _patterns, 3.3),
+        (
+            "patterns-kept-only",
+            f"prefix matching and previous token, {repeated}",
+            "run_with_cache of patterns, nothing unembedded",
+            partial(_patterns, whole=False),
+            None,
+        ),
         ("score-heads", "score_heads: all of these but attribution", "the rows above, one by one", _everything, None),
     ]
     return [
@@ -177,14 +184,14 @@ def _attribution(plan: Plan) -> Contest:
     )
 
 
-def _patterns(plan: Plan) -> Contest:
-    """What `score_heads` does for these two, without the eigenvalues that it adds."""
+def _patterns(plan: Plan, *, whole: bool = True) -> Contest:
+    """What `score_heads` does for these two, without the eigenvalues that it adds; `whole` caches everything."""
     model = _model(plan)
     length = _period(model)
     evaluators = (ih.PrefixMatching(length=length), ih.PreviousToken(length=length))
 
     def by_hand(tokens: Tensor) -> Numbers:
-        cache = today.cache_of(model, tokens, "hook_pattern")
+        cache = today.whole_cache(model, tokens) if whole else today.cache_of(model, tokens, "hook_pattern")
         return today.stripes(cache, model.cfg.n_layers, length, REPEATS)
 
     def scores(tokens: Tensor) -> Numbers:
@@ -206,7 +213,7 @@ def _everything(plan: Plan) -> Contest:
     """`score_heads` as it is, which draws its own tokens from the seed."""
     model = _model(plan)
     patterns, copying, eigenvalues, trace = (
-        opened(plan) for opened in (_patterns, _copying, _eigenvalues, _trace_per_head)
+        opened(plan) for opened in (partial(_patterns, whole=False), _copying, _eigenvalues, _trace_per_head)
     )
     single = {"copying": copying, "ov_copying_eigenvalues": eigenvalues, "qk_eigenvalue_trace": trace}
 

@@ -22,6 +22,12 @@ def qk(model: HookedTransformer, head: Head) -> FactoredMatrix:
     return FactoredMatrix(attention.W_Q[head[1]], attention.W_K[head[1]].T)
 
 
+def whole_cache(model: HookedTransformer, tokens: Tensor) -> ActivationCache:
+    """Every activation, as `run_with_cache` keeps them by itself; the logits are computed with them."""
+    with torch.inference_mode():
+        return model.run_with_cache(tokens)[1]
+
+
 def cache_of(model: HookedTransformer, tokens: Tensor, *names: str) -> ActivationCache:
     """The activations whose hooks end so; nothing is unembedded."""
     keep: Callable[[str], bool] = lambda name: name.endswith(names)  # noqa: E731

@@ -17,6 +17,8 @@ from benchmarks.today_ablation import Head, spread_heads
 from ih_lens.measure.attention import measure_attention
 
 PERIOD, REPEATS, N_EXAMPLES, N_POS = 25, 4, 10, 512
+_TRACE_TOLERANCE = 5e-4
+"""The sampled traces nearly cancel: in float32 both sides differ from float64 by up to 1e-4 of them."""
 _PATTERNS = ("prefix_matching", "previous_token")
 
 
@@ -51,6 +53,7 @@ def cases(plan: Plan) -> list[Case]:
             target,
             n_examples=1 if name == "attribution" else N_EXAMPLES,
             rounds=plan.rounds(5),
+            tolerance=_TRACE_TOLERANCE if name.startswith("qk-trace") else 1e-4,
         )
         for name, work, by_hand, opened, target in rows
     ]

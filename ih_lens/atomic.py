@@ -3,9 +3,10 @@
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,22 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(temporary)
 
 
-def clear_temporaries(folder: Path) -> None:
-    """Remove what an interrupted writer left behind."""
+def clear_temporaries(folder: Path, *, hours: int = 0) -> None:
+    """Remove what interrupted writers left behind.
+
+    Args:
+        folder: where.
+        hours: leave alone what was changed since, because others may still write it.
+    """
+    latest = time.time() - 3600 * hours
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
-        else:
-            leftover.unlink()
+        with suppress(FileNotFoundError):  # what its writer finishes meanwhile
+            if leftover.stat().st_mtime > latest:
+                continue
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
 
 
 def _temporary(path: Path) -> Path:

@@ -1,9 +1,8 @@
 """Tasks side by side through joblib: in this process, in others on this machine, or on a cluster.
 
 A process that dies, by the system's hand or because a machine went away, costs the tasks in flight, which are run
-again. Backends differ in what they make of that: loky and ray give up a whole run, dask repeats a task on its own
-and in the end waits for ever (joblib 1.6). So which tasks were begun and finished is noted in files that all workers
-see, and the same rules hold everywhere.
+again. Backends differ in what they make of that: loky and ray give up a whole run, dask repeats a task on its own.
+So which tasks were begun and finished is noted in files that all workers see, and the same rules hold everywhere.
 """
 
 import logging
@@ -15,10 +14,11 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from joblib import Parallel, delayed
+from joblib.parallel import get_active_backend
 
 from ih_lens.atomic import temporary_folder
 from ih_lens.errors import WorkerError
@@ -87,7 +87,7 @@ def run_tasks(
         waiting = notes.waiting()
         while waiting:
             n_done = len(tasks) - len(waiting)
-            calls = [delayed(_run)(tasks[index], notes, index) for index in _next(waiting)]
+            calls = [(tasks[index], notes, index) for index in _next(waiting)]
             loss = _round(calls, workers, lambda n_more, n_done=n_done: report(n_done + n_more))
             left = notes.waiting()
             n_idle = 0 if len(left) < len(waiting) else n_idle + 1
@@ -109,11 +109,15 @@ def _next(waiting: dict[int, int]) -> list[int]:
     return sorted(safe, key=waiting.__getitem__) or list(waiting)[:1]
 
 
-def _round(calls: Sequence[Any], workers: int | None, report: Callable[[int], object]) -> Exception | None:
-    """Run calls of `_run` once; returns what the backend raised if it lost a worker."""
+def _round(calls: Sequence["_Call"], workers: int | None, report: Callable[[int], object]) -> Exception | None:
+    """Make calls of `_run` once; returns what the backend raised if it lost a worker."""
+    client = getattr(get_active_backend()[0], "client", None)
     parallel = _Reporting(workers, report)
     try:
-        parallel(calls)
+        if client is None:
+            parallel(delayed(_run)(*call) for call in calls)
+        else:
+            _on_dask(client, calls, report)
     except _TaskFailed as failed:
         error = failed.error
     except Exception as loss:
@@ -121,6 +125,23 @@ def _round(calls: Sequence[Any], workers: int | None, report: Callable[[int], ob
     else:
         return None
     raise error  # outside of the handler, so that it comes as it was raised
+
+
+def _on_dask(client: Any, calls: Sequence["_Call"], report: Callable[[int], object]) -> None:
+    """Make calls on the cluster of joblib's backend, without joblib.
+
+    In joblib 1.6, a call on dask waits for ever if dask gives up a task, and the only worker of a cluster is not used.
+    """
+    from distributed import as_completed
+
+    futures = [client.submit(_run, *call, pure=False) for call in calls]
+    try:
+        for n_done, future in enumerate(as_completed(futures), start=1):
+            if future.status != "finished":
+                raise future.exception() or RuntimeError(f"dask gave up a task: {future.status}")
+            report(n_done)
+    finally:
+        client.cancel(futures)
 
 
 class _Reporting(Parallel):
@@ -198,3 +219,6 @@ class _Notes:
         """Tasks that are not done, and how often each was begun."""
         found: dict[str, int] = {file.name: file.stat().st_size for file in os.scandir(self.folder)}
         return {index: found.get(f"{index}.begun", 0) for index in range(self.n_tasks) if f"{index}.done" not in found}
+
+
+_Call: TypeAlias = tuple[Task, _Notes, int]

@@ -1,10 +1,11 @@
 """Files and folders appear whole or not at all, and nothing is left lying about."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from ih_lens.atomic import new_folder, to_json_bytes, write_bytes
+from ih_lens.atomic import clear_temporaries, new_folder, temporary_folder, to_json_bytes, write_bytes
 
 
 def _interrupted(*places: object) -> None:
@@ -46,3 +47,20 @@ def test_json_has_no_nan() -> None:
     assert to_json_bytes({"a": 1}) == b'{\n "a": 1\n}\n'
     with pytest.raises(ValueError, match="JSON compliant"):
         to_json_bytes({"a": float("nan")})
+
+
+def test_a_temporary_folder_is_gone_in_the_end(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), temporary_folder(tmp_path / "new") as folder:
+        _interrupted((folder / "a").touch())
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_what_was_left_long_ago_is_cleared(tmp_path: Path) -> None:
+    for name in (".tmp-old", ".tmp-new", "kept"):
+        (tmp_path / name).touch()
+    for name in (".tmp-old", "kept"):
+        os.utime(tmp_path / name, (0, 0))
+    clear_temporaries(tmp_path, hours=1)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".tmp-new", "kept"]
+    clear_temporaries(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["kept"]

@@ -60,7 +60,11 @@ class EvalSet:
             >>> evals.save("evals.safetensors")
             PosixPath('evals.safetensors')
         """
-        tensors = {"tokens": self.tokens, "random_index": self.random_index, "seed": torch.tensor(self.seed)}
+        tensors = {
+            "tokens": self.tokens,
+            "random_index": self.random_index,
+            "seed": torch.tensor(self.seed, dtype=torch.uint64),
+        }
         write_bytes(Path(path), save({name: tensor.contiguous() for name, tensor in tensors.items()}))
         return Path(path)
 
@@ -83,7 +87,7 @@ class EvalSet:
             raise DamagedFileError(
                 f"{path} holds examples of the fingerprint {found}, expected was {fingerprint}; restore it from a copy"
             )
-        return cls(tensors["tokens"], tensors["random_index"], int(tensors["seed"]), found)
+        return cls(tensors["tokens"], tensors["random_index"], int(tensors["seed"].numpy()), found)
 
     @property
     def n_examples(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import xarray as xr
 from transformer_lens import HookedTransformer
 
+from ih_lens.atomic import clear_temporaries
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import DamagedFileError, IHLensError
 from ih_lens.models.config_json import config_to_json
@@ -22,6 +23,8 @@ from ih_lens.report.measuring import MEASUREMENTS
 from ih_lens.report.settings import TableSettings
 from ih_lens.report.store import MeasurementStore, entry_key
 
+_HOURS_TO_WRITE = 24
+"""What a writer began so long ago is no entry any more: its process died."""
 _log = logging.getLogger(__name__)
 
 
@@ -140,8 +143,9 @@ def run_jobs(
     """
     if not jobs:
         return
-    stores = {job.store.folder: job.store for job in jobs}
-    examples = {folder: SharedExamples.beside(folder, evals) for folder in stores}
+    examples = {folder: SharedExamples.beside(folder, evals) for folder in {job.store.folder: None for job in jobs}}
+    for folder in examples:
+        clear_temporaries(folder, hours=_HOURS_TO_WRITE)
     tasks = [Task(str(job.snapshot), partial(run_job, job, examples[job.store.folder], settings)) for job in jobs]
     with progress_bar(what, total=len(tasks), show=progress) as report:
-        run_tasks(tasks, folder=next(iter(stores)), workers=workers, report=report)
+        run_tasks(tasks, folder=jobs[0].store.folder, workers=workers, report=report)

@@ -3,8 +3,10 @@ import struct
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import ih_lens as ih
+from ih_lens.errors import DamagedFileError
 
 
 def tokens(n=200, length=10):
@@ -61,3 +63,27 @@ def test_what_is_no_set_of_examples_is_refused():
         ih.EvalSet.from_tokens(torch.zeros(3, 4))
     with pytest.raises(ih.InputError, match="seed: expected"):
         ih.EvalSet.from_tokens(tokens(), seed=-1)
+
+
+@pytest.mark.parametrize("seed", [0, 2**64 - 1])
+def test_it_can_be_saved_and_read(seed, tmp_path):
+    evals = ih.EvalSet.from_tokens(tokens(4), seed=seed)
+    read = ih.EvalSet.load(evals.save(tmp_path / "new" / "evals.safetensors"))
+    assert (read.fingerprint, read.seed) == (evals.fingerprint, seed)
+    assert torch.equal(read.tokens, evals.tokens)
+    assert torch.equal(read.random_index, evals.random_index)
+
+
+def test_a_damaged_or_foreign_file_is_refused(tmp_path):
+    evals = ih.EvalSet.from_tokens(tokens(4))
+    path = evals.save(tmp_path / "evals.safetensors")
+    with pytest.raises(DamagedFileError, match="expected was 123; restore it"):
+        ih.EvalSet.load(path, fingerprint="123")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DamagedFileError, match="is no safetensors file or is truncated"):
+        ih.EvalSet.load(path)
+    save_file({"weights": tokens()}, path)
+    with pytest.raises(DamagedFileError, match="holds no evaluation set but weights"):
+        ih.EvalSet.load(path)
+    with pytest.raises(DamagedFileError, match="No such file"):
+        ih.EvalSet.load(tmp_path / "nothing")

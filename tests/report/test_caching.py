@@ -138,6 +138,7 @@ def test_damaged_entries_are_measured_again_and_noted(
         ({"seed": 1}, {"losses", "head_scores", "ablation"}),
         ({"n_examples": 9}, {"losses", "head_scores", "ablation"}),
         ({"batch_size": 5}, set()),
+        ({"threads": 2}, set()),
         ({"ablate": False}, set()),
     ],
     ids=lambda names: "+".join(sorted(names)) or "nothing",

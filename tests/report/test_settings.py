@@ -37,6 +37,7 @@ def test_impossible_indices_are_refused(changes: dict[str, int], message: str) -
         ({"window": -1}, "window: expected an integer of at least 0"),
         ({"n_examples": 0}, "n_examples: expected an integer of at least 1"),
         ({"batch_size": 0}, "batch_size: expected"),
+        ({"threads": 0}, "threads: expected an integer of at least 1"),
         ({"ablation": "some"}, "ablation: expected one of pattern_preserving, full; got 'some'"),
         ({"replace": "noise"}, "replace: expected one of zero, mean, resample"),
     ],

@@ -1,0 +1,140 @@
+"""Running tasks side by side: errors unchanged, deaths survived, nothing run twice, nothing left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import joblib
+import pytest
+import torch
+from joblib._parallel_backends import ThreadingBackend
+
+from ih_lens.errors import InputError, WorkerError
+from ih_lens.parallel import Task, run_tasks, torch_threads
+from tests.dying_tasks import begun, fail, kill, outcome, tasks, work
+
+ROOT = Path(__file__).parents[1]
+
+
+class BrokenBackend(ThreadingBackend):
+    def submit(self, func: object, callback: object = None) -> object:
+        raise ConnectionError("no scheduler")
+
+
+def test_every_task_runs_once_and_is_counted(tmp_path: Path) -> None:
+    counted: list[int] = []
+    run_tasks(tasks(tmp_path, work), folder=tmp_path, report=counted.append)
+    assert begun(tmp_path) == {f"task_{index}": 1 for index in range(8)}
+    assert counted == sorted(counted)
+    assert counted[-1] == 8
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_an_error_comes_as_it_was_raised(tmp_path: Path) -> None:
+    error = InputError("wrong")
+
+    def stop() -> None:
+        raise error
+
+    with pytest.raises(InputError) as caught:
+        run_tasks([Task("one", stop)], folder=tmp_path)
+    assert caught.value is error
+    assert error.__context__ is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_that_cannot_travel_is_told(tmp_path: Path) -> None:
+    class LocalError(Exception):
+        pass
+
+    def stop() -> None:
+        raise LocalError("details")
+
+    with pytest.raises(RuntimeError, match="LocalError: details"):
+        run_tasks([Task("one", stop)], folder=tmp_path)
+
+
+def test_a_killed_worker_costs_what_was_in_flight(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with joblib.parallel_config("loky", n_jobs=2):
+        assert outcome(tmp_path / "work", partial(kill, times=1))[0] is None
+    times = begun(tmp_path / "work")
+    assert times["task_2"] == 2
+    assert sum(times.values()) <= 8 + 2  # the task, and its neighbour
+    assert sum("workers were lost" in message for message in caplog.messages) == 1
+
+
+def test_an_error_in_a_worker_says_where(tmp_path: Path) -> None:
+    with joblib.parallel_config("loky", n_jobs=2), pytest.raises(InputError, match="the third is wrong") as caught:
+        run_tasks(tasks(tmp_path, fail), folder=tmp_path)
+    assert "dying_tasks.py" in "".join(caught.value.__notes__)
+    assert begun(tmp_path)["task_2"] == 1
+
+
+def test_a_backend_that_never_works_is_given_up(tmp_path: Path) -> None:
+    joblib.register_parallel_backend("broken", BrokenBackend)
+    expected = "workers were lost 3 times in a row and finished nothing; in work were: none, they did not even begin"
+    with joblib.parallel_config("broken", n_jobs=2), pytest.raises(WorkerError, match=expected) as caught:
+        run_tasks(tasks(tmp_path, work), folder=tmp_path)
+    assert "no scheduler" in str(caught.value)
+    assert begun(tmp_path) == {}
+
+
+def test_tasks_of_one_process_do_not_overlap(tmp_path: Path) -> None:
+    """The number of threads is the process's, and so are other settings of PyTorch."""
+    inside: list[int] = []
+
+    def alone() -> None:
+        inside.append(1)
+        time.sleep(0.01)
+        assert len(inside) == 1
+        inside.clear()
+
+    with joblib.parallel_config("threading", n_jobs=4):
+        run_tasks([Task("alone", alone)] * 8, folder=tmp_path)
+
+
+def test_threads_are_put_back() -> None:
+    before = torch.get_num_threads()
+    with torch_threads(3):
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == before
+
+
+def test_an_interruption_leaves_no_process(tmp_path: Path) -> None:
+    """Control-C on a terminal goes to all processes, `kill -INT` to one."""
+    code = (
+        "import sys, pathlib; from functools import partial; from tests.dying_tasks import sleep;"
+        "from ih_lens.parallel import Task, run_tasks; folder = pathlib.Path(sys.argv[1]);"
+        "run_tasks([Task(str(i), partial(sleep, folder, str(i))) for i in range(4)], folder=folder, workers=2)"
+    )
+    started: dict[Callable[[int, int], None], subprocess.Popen[bytes]] = {}
+    for send in (os.kill, os.killpg):
+        (tmp_path / send.__name__).mkdir()
+        command = [sys.executable, "-c", code, str(tmp_path / send.__name__)]
+        started[send] = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        wait_until(lambda: len(list(tmp_path.glob("*/[01]"))) == 4)
+        for send, process in started.items():
+            send(process.pid, signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+            assert process.returncode != 0
+            assert b"KeyboardInterrupt" in said
+        pids = [int(file.read_text()) for file in tmp_path.glob("*/[01]")]
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), seconds=10)
+        assert not list(tmp_path.rglob(".tmp-*"))
+    finally:
+        for process in started.values():
+            process.kill()
+            process.communicate()
+
+
+def wait_until(condition: object, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # pyright: ignore[reportCallIssue]
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -66,8 +66,10 @@ def cost_of(contest: Contest, which: Which, case: Case, seed: int = 1000) -> Cos
 def operations_counter() -> FlopCounterMode:
     """PyTorch's counter, with the matrix products that it does not know: in place, and oneDNN's with a bias."""
     operators: Any = torch.ops
-    in_place, with_bias = operators.aten.addmm_, operators.mkldnn._linear_pointwise
-    return FlopCounterMode(display=False, custom_mapping={in_place: _of_addmm, with_bias: _of_linear})
+    known: dict[Any, Any] = {operators.aten.addmm_: _of_addmm}
+    if hasattr(operators.mkldnn, "_linear_pointwise"):
+        known[operators.mkldnn._linear_pointwise] = _of_linear
+    return FlopCounterMode(display=False, custom_mapping=known)
 
 
 def _of_addmm(_: Any, a: Sequence[int], b: Sequence[int], **_options: Any) -> int:

@@ -1,5 +1,11 @@
 """Several models on one corpus: the same examples, side by side, none trained twice."""
 
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
@@ -16,8 +22,26 @@ def _specs() -> list[ih.ModelSpec]:
     return [ih.ModelSpec("plain", cfg), ih.ModelSpec("smeared", cfg, smeared_keys=True)]
 
 
-def test_a_series_is_what_its_models_are_alone(tmp_path) -> None:
-    runs = ih.train_series(_specs(), CORPUS, CONFIG, out=tmp_path / "series", workers=2)
+@dataclass(frozen=True)
+class DeadlyCycle(ih.RestartCycle):
+    """The same examples, but the first process that asks for some is killed."""
+
+    once: str = ""
+
+    def describe(self) -> dict[str, Any]:
+        return CORPUS.describe()
+
+    def examples(self, start: int, stop: int, *, data_seed: int) -> Any:
+        if not Path(self.once).exists():
+            Path(self.once).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().examples(start, stop, data_seed=data_seed)
+
+
+def test_a_series_is_what_its_models_are_alone_though_a_worker_is_killed(tmp_path) -> None:
+    corpus = DeadlyCycle(once=str(tmp_path / "killed"))
+    runs = ih.train_series(_specs(), corpus, CONFIG, out=tmp_path / "series", workers=2)
+    assert Path(corpus.once).exists()
     assert [run.name for run in runs] == ["plain", "smeared"]
     assert [run.smeared_keys for run in runs] == [False, True]
     threads = torch.get_num_threads()

@@ -31,8 +31,8 @@ def cases(plan: Plan) -> list[Case]:
     rows: list[tuple[str, str, str, Callable[[Plan], Contest], float | None]] = [
         ("copying", f"copying score, {random}", full_vocabulary, _copying, 100),
         ("ov-eigenvalues", "OV eigenvalues", "FactoredMatrix per head, on 2 heads, scaled to all", _eigenvalues, 50),
-        ("qk-trace", "QK-eigenvalue trace", per_pair, _trace_per_pair, 100),
-        ("qk-trace-per-head", "QK-eigenvalue trace", per_head, _trace_per_head, None),
+        ("qk-trace-per-pair", "QK-eigenvalue trace", per_pair, _trace_per_pair, None),
+        ("qk-trace", "QK-eigenvalue trace", per_head, _trace_per_head, 100),
         ("attribution", f"logit attribution, 1 x {N_POS} tokens", full_vocabulary, _attribution, 100),
         ("patterns", f"prefix matching and previous token, {repeated}", "run_with_cache(tokens)", _patterns, 3.3),
         (

@@ -1,5 +1,6 @@
 """What a result must say about its origin, so that a number can be traced and repeated."""
 
+import functools
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -43,6 +44,7 @@ def provenance(model: ModelLike, **parameters: Any) -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _version_of(library: str) -> str:
     """The installed version; a checkout that was never installed has none."""
     try:

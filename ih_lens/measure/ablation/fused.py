@@ -23,7 +23,7 @@ from ih_lens.progress import with_progress
 
 _MLP_ELEMENTS_ON_CPU, _MLP_ELEMENTS = 2**20, 2**26
 """Neurons that exist at once."""
-_ROWS_TO_WAIT_FOR = 1024
+_ROWS_TO_WAIT_FOR = 256
 """Positions of a loss that are collected before the unembedding is applied."""
 
 

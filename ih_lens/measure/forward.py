@@ -17,6 +17,7 @@ from ih_lens.errors import InputError
 from ih_lens.models.capabilities import require_causal
 from ih_lens.models.folded import FoldedModel
 from ih_lens.models.fused_forward import fused_layers, may_fuse
+from ih_lens.models.memory import let_memory_be_used_again
 from ih_lens.types import Hook, ModelLike
 from ih_lens.validate import at_least, finite_weights, token_batch
 
@@ -78,6 +79,7 @@ def measuring(model: ModelLike) -> Generator[None]:
     `no_grad` and not `inference_mode`: TransformerLens keeps tables of positions in the model when it first needs
     them, and those made in inference mode could not be trained with afterwards.
     """
+    let_memory_be_used_again()
     was_training = [module for module in as_module(model).modules() if module.training]
     as_module(model).eval()
     try:

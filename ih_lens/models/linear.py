@@ -39,6 +39,8 @@ def _is_covered(x: Tensor, weight: Tensor) -> bool:
     dtypes = {x.dtype, weight.dtype}
     if torch.is_grad_enabled() or x.device.type != "cpu" or dtypes != {torch.float32} or x.numel() == 0:
         return False
+    if not weight.is_contiguous() and not weight.T.is_contiguous():
+        return False  # on a part of a matrix oneDNN takes a thousand times longer
     return not torch.is_autocast_enabled("cpu") and _is_exact()
 
 

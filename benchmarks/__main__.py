@@ -16,7 +16,7 @@ def main() -> int:
     """Run what the command line asks for; 1 if something failed or two sides disagree."""
     warnings.filterwarnings("ignore")
     from benchmarks.plan import Plan
-    from benchmarks.report import overview, write
+    from benchmarks.report import joined, overview, write
     from benchmarks.run import names, run, wrong
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one round of each, without memory")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--out", type=Path, default=Path("ih_lens_bench"), help="folder for results.json and .md")
+    parser.add_argument("--add", action="store_true", help="keep what --out holds of rows that are not run now")
     asked = parser.parse_args()
 
     plan = Plan(quick=asked.quick, device=asked.device)
@@ -36,6 +37,8 @@ def main() -> int:
     command = f'make bench ARGS="{" ".join(sys.argv[1:])}"' if sys.argv[1:] else "make bench"
     with console.status("") as status:
         record = run(plan, asked.only, command, lambda text: console.print(text, highlight=False), status.update)
+    if asked.add:
+        record = joined(record, asked.out, known)
     write(record, asked.out)
     console.print(overview(record))
     console.print(f"All of it: {asked.out / 'results.md'}")

@@ -24,6 +24,26 @@ def write(record: Record, folder: Path) -> None:
     (folder / "results.md").write_text(tables(record), encoding="utf8")
 
 
+def joined(record: Record, folder: Path, order: Sequence[str]) -> Record:
+    """A record with what the folder's has of other rows, measured before on this machine."""
+    file = folder / "results.json"
+    if not file.exists():
+        return record
+    before: Record = json.loads(file.read_text(encoding="utf8"))
+    rows = {row["name"]: row for row in (*before["rows"], *record["rows"])}
+    again = {*record["failed"], *(row["name"] for row in record["rows"])}
+    failed = {name: error for name, error in before["failed"].items() if name not in again}
+    return {
+        **before,
+        **record,
+        "failed": {**failed, **record["failed"]},
+        "rows": sorted(rows.values(), key=lambda row: order.index(row["name"])),
+        "command": f"{before['command']}, then {record['command']}",
+        "seconds": before["seconds"] + record["seconds"],
+        "ceilings": {name: max(value, before["ceilings"][name]) for name, value in record["ceilings"].items()},
+    }
+
+
 def page(record: Record) -> str:
     """The documentation's page: what is measured how, and the tables of one run."""
     return _INTRO.read_text(encoding="utf8") + "\n" + tables(record)

@@ -21,8 +21,8 @@ from ih_lens.results import AblationLosses
 from ih_lens.types import HeadGroup, ModelLike
 from ih_lens.validate import head_groups, is_single_head, one_of
 
-_STREAM_ON_CPU = 2**23
-"""Numbers in the residual streams of all copies that exist at once: 32 MB in float32."""
+_STREAM_ON_CPU = 2**22
+"""Numbers in the residual streams of all copies that exist at once: 16 MB in float32."""
 
 
 def ablate_heads(
@@ -59,7 +59,7 @@ def ablate_heads(
         window: as in `token_losses`.
         seed: of the choice of other examples for "resample".
         batch_size: copies of examples that exist at once, which bounds the memory: about six residual streams
-            [n_pos, d_model] per copy, beside one folded copy of the layers' weights. By default as many as make 2^23
+            [n_pos, d_model] per copy, beside one folded copy of the layers' weights. By default as many as make 2^22
             numbers in the residual stream on a CPU, else 32768 tokens. Changes memory and speed only.
         progress: show a bar with the cost while it runs on a terminal.
 

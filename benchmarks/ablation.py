@@ -32,7 +32,7 @@ class _Row:
 
 
 ROWS = (
-    _Row("ablation-2L", "2 layers", 90, n_examples=16),
+    _Row("ablation-2L", "2 layers", 90, n_examples=48, rounds=3),
     _Row("ablation-2L-all-positions", "2 layers", 5.5, n_examples=4, all_positions=True),
     _Row("ablation-2L-full", "2 layers", 75, n_examples=16, kind="full"),
     _Row("ablation-4L-mlps", "4 layers with MLPs", 12, n_examples=2),

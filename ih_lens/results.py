@@ -6,7 +6,7 @@ and never see a model.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,11 +20,13 @@ from torch import Tensor
 
 from ih_lens.atomic import to_json_bytes, write_bytes
 from ih_lens.errors import DamagedFileError, FingerprintError, InputError
+from ih_lens.estimates import N_RESAMPLES, Estimate, NullScores
+from ih_lens.head_spread import HeadSpread, dataset_from_dict, dataset_to_dict
 from ih_lens.types import HeadIndex, HeadSpelling
 from ih_lens.validate import at_least, head_index
 
-SCORES_FORMAT = {"format": "ih_lens head scores", "version": 1}
-"""What the file of `HeadScores.save` begins with."""
+SCORES_FORMAT, SCORES_VERSION = "ih_lens head scores", 2
+"""What the file of `HeadScores.save` begins with; version 1 had no spread over examples and is still read."""
 
 Provenance = Mapping[str, Any]
 Losses = TypeVar("Losses", bound="TokenLosses")
@@ -63,6 +65,7 @@ class HeadScores:
         dataset: one variable per measure with dimensions (layer, head), or (snapshot, layer, head) where
             snapshots were stacked; each variable's attributes say its definition and range. NaN means that
             the measure is not defined for that head.
+        spread: the spread of each measure over examples; None where it was not measured.
 
     Examples:
         >>> scores = HeadScores.from_tensors({"prefix_matching": torch.tensor([[0.25, 0.75]])})
@@ -71,6 +74,7 @@ class HeadScores:
     """
 
     dataset: xr.Dataset
+    spread: HeadSpread | None = None
 
     @classmethod
     def from_tensors(
@@ -79,6 +83,7 @@ class HeadScores:
         *,
         provenance: Provenance | None = None,
         attributes: Mapping[str, Provenance] | None = None,
+        spread: HeadSpread | None = None,
     ) -> "HeadScores":
         """Label tensors of one shape; `attributes` describe single measures, `provenance` all of them."""
         variables = {
@@ -87,7 +92,7 @@ class HeadScores:
         }
         n_layers, n_heads = next(iter(scores.values())).shape
         coordinates = {"layer": np.arange(n_layers), "head": np.arange(n_heads)}
-        return cls(xr.Dataset(variables, coordinates, json_safe(provenance or {})))
+        return cls(xr.Dataset(variables, coordinates, json_safe(provenance or {})), spread)
 
     @property
     def names(self) -> list[str]:
@@ -116,6 +121,72 @@ class HeadScores:
         pairs = [(HeadIndex(*map(int, np.unravel_index(place, grid.shape))), grid.flat[place]) for place in best]
         return [(head, float(score)) for head, score in pairs if np.isfinite(score)]
 
+    def estimate(self, name: str) -> Estimate:
+        """One measure with its spread over examples: what intervals and p-values are made from.
+
+        Measures of weights have no examples; all of their spread is NaN, with the reason in `.undefined`.
+
+        Raises:
+            InputError: if no spread was kept: in files of older versions, entries of a table's store, and single
+                snapshots taken out of `.dataset`.
+        """
+        if self.spread is None:
+            raise InputError(f"{name!r}: these scores were kept without their spread; measure with score_heads again")
+        return self.spread.estimate(self[name])
+
+    def stderr(self, name: str) -> xr.DataArray:
+        """Standard error of the mean over examples, of the dimensions of the measure; errors as `estimate`.
+
+        Examples:
+            >>> scores.stderr("prefix_matching").sel(layer=5, head=1).item()
+            0.004
+        """
+        return self.estimate(name).stderr
+
+    def confidence_interval(
+        self,
+        name: str,
+        level: float = 0.95,
+        *,
+        method: str = "bootstrap",
+        n_resamples: int = N_RESAMPLES,
+        seed: int = 0,
+    ) -> xr.DataArray:
+        """Interval of each head's score over examples, [..., bound]; see `Estimate.confidence_interval`."""
+        return self.estimate(name).confidence_interval(level, method=method, n_resamples=n_resamples, seed=seed)
+
+    def p_value(
+        self,
+        name: str,
+        null: float | NullScores,
+        *,
+        alternative: str | None = None,
+        pool: str = "layer",
+        method: str = "t",
+    ) -> xr.DataArray:
+        """How likely each head's score would be by chance.
+
+        Args:
+            name: the measure.
+            null: `null_scores(model, ...)`: then (1 + draws at least as extreme) / (1 + draws); or a number, against
+                which the spread over examples is tested.
+            alternative: "greater", "less" or "two-sided"; by default two-sided for measures with a sign (and those
+                without a range), else greater.
+            pool: whose draws are taken together, "layer", "model" or "head"; see `NullScores.pooled`.
+            method: "t" or "sign_flip" against a number; see `Estimate.p_value`.
+
+        Examples:
+            >>> scores.p_value("prefix_matching", null_scores(model, kind="random_weights")).sel(layer=5, head=1).item()
+            0.004
+        """
+        lowest, _ = json.loads(self[name].attrs.get("range", "[-1, 1]"))
+        chosen = alternative or ("two-sided" if lowest < 0 else "greater")
+        if isinstance(null, NullScores):
+            alone = Estimate(self[name], xr.full_like(self[name], np.nan), 0)  # nothing of the spread is needed
+            found = alone.p_value(null.pooled(name, pool), alternative=chosen)
+            return found.assign_attrs({"null": str(null.attrs.get("kind")), "pool": pool, "n_draws": null.n_draws})
+        return self.estimate(name).p_value(null, alternative=chosen, method=method)
+
     def to_tensor(self, name: str) -> Float[Tensor, "*snapshot layer head"]:
         """One measure as a plain tensor."""
         return torch.as_tensor(self[name].to_numpy().copy())
@@ -131,10 +202,9 @@ class HeadScores:
             >>> scores.save("scores.json")
             PosixPath('scores.json')
         """
-        labelled = self.dataset.to_dict()
-        for name, variable in labelled["data_vars"].items():
-            variable["dtype"] = str(self.dataset[name].dtype)
-        write_bytes(Path(path), to_json_bytes({**SCORES_FORMAT, "dataset": _finite_or_none(labelled)}))
+        spread = {} if self.spread is None else {"spread": self.spread.to_dict()}
+        content = {"format": SCORES_FORMAT, "version": SCORES_VERSION, "dataset": dataset_to_dict(self.dataset)}
+        write_bytes(Path(path), to_json_bytes(_finite_or_none({**content, **spread})))
         return Path(path)
 
     @classmethod
@@ -146,11 +216,10 @@ class HeadScores:
         """
         try:
             read = json.loads(Path(path).read_text(encoding="utf8"))
-            if {name: read[name] for name in SCORES_FORMAT} != SCORES_FORMAT:
+            if read["format"] != SCORES_FORMAT or read["version"] not in range(1, SCORES_VERSION + 1):
                 raise ValueError("another format or version")
-            for variable in read["dataset"]["data_vars"].values():
-                variable["data"] = np.array(variable["data"], dtype=variable.pop("dtype"))
-            return cls(xr.Dataset.from_dict(read["dataset"]))
+            spread = HeadSpread.from_dict(read["spread"]) if "spread" in read else None
+            return cls(dataset_from_dict(read["dataset"]), spread)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedFileError(
                 f"{path} holds no head scores of this version ({error}); write it again with save()"
@@ -297,7 +366,11 @@ def stack_snapshots(results: Sequence[Result], steps: Sequence[int], tokens_elap
     losses = [result for result in results if isinstance(result, TokenLosses)]
     check_same_examples(*losses)
     joined = xr.concat([result.dataset for result in results], dim="snapshot", combine_attrs="drop_conflicts")
-    return type(results[0])(label_snapshots(joined, steps, tokens_elapsed))
+    stacked = type(results[0])(label_snapshots(joined, steps, tokens_elapsed))
+    spreads = [result.spread for result in results if isinstance(result, HeadScores) and result.spread is not None]
+    if isinstance(stacked, HeadScores) and len(spreads) == len(results):
+        return replace(stacked, spread=HeadSpread.stacked(spreads))
+    return stacked
 
 
 def label_snapshots(joined: Labelled, steps: Sequence[int], tokens_elapsed: Sequence[int]) -> Labelled:

@@ -12,6 +12,7 @@ import ih_lens
 
 PACKAGE = Path(ih_lens.__file__).parent
 BASE = {"types", "errors", "validate", "atomic", "progress", "parallel"}
+SPREAD = {"statistics", "estimates", "head_spread"}
 ALLOWED = {
     "types": {"errors"},
     "errors": set(),
@@ -19,16 +20,19 @@ ALLOWED = {
     "atomic": set(),
     "progress": set(),
     "parallel": {"atomic", "errors"},
-    "results": BASE,
+    "statistics": {"errors", "validate"},
+    "estimates": {"errors", "validate", "statistics"},
+    "head_spread": {"estimates", "statistics"},
+    "results": BASE | SPREAD,
     "models": BASE,
     "data": BASE | {"models"},
     "clamping": BASE | {"models", "data"},
     "training": BASE | {"models", "data", "clamping"},
-    "measure": BASE | {"results", "models", "data"},
-    "analysis": BASE | {"results"},
-    "viz": BASE | {"results", "analysis"},
+    "measure": BASE | SPREAD | {"results", "models", "data"},
+    "analysis": BASE | SPREAD | {"results"},
+    "viz": BASE | SPREAD | {"results", "analysis"},
     "report": BASE | {"results", "models", "data", "measure", "analysis", "viz"},
-    "experiments": BASE | {"results", "models", "data", "clamping", "training", "measure", "analysis"},
+    "experiments": BASE | SPREAD | {"results", "models", "data", "clamping", "training", "measure", "analysis"},
     "demo": BASE | {"results", "models", "data", "training", "measure", "analysis", "viz", "report"},
     "clamp_demo": BASE
     | {"results", "models", "data", "clamping", "training", "measure", "analysis", "experiments", "viz", "report"},

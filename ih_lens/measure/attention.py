@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -37,12 +38,34 @@ class AttentionReduction:
         with_values: whether value vectors are needed beside patterns.
         by_queries: whether `reduce` may be given blocks of queries instead of all of them at once; what it makes of
             a layer's blocks is then added up.
+        each: from what `finish` gets to each example's own measure, [example, layer, head_index], whose mean over
+            examples is the measure; NaN for examples that are left out. Only with it, or without a `finish`, is the
+            spread over examples known.
     """
 
     reduce: Callable[[LayerAttention, slice], Float[Tensor, "batch head_index *rest"]]
     finish: Callable[[Float[Tensor, "example layer head_index *rest"]], Tensor] = _mean_over_examples
     with_values: bool = False
     by_queries: bool = False
+    each: Callable[[Float[Tensor, "example layer head_index *rest"]], Tensor] | None = None
+
+    def examples(self, reduced: Float[Tensor, "example layer head_index *rest"]) -> Tensor | None:
+        """Each example's own measure; None where it is not known."""
+        if self.each is not None:
+            return self.each(reduced)
+        return reduced if self.finish is _mean_over_examples and reduced.ndim == 3 else None
+
+
+class Measured(NamedTuple):
+    """What a measure makes of attention.
+
+    Attributes:
+        scores: the measure, most often [layer, head].
+        examples: each example's own [example, layer, head]; None where the measure is no mean of such.
+    """
+
+    scores: Tensor
+    examples: Tensor | None
 
 
 def measurable_tokens(
@@ -134,11 +157,26 @@ def measure_attention(
     Raises:
         NumericsError: if the run gives NaN or infinity, with layer and head.
     """
+    return [measured.scores for measured in measure_examples(model, tokens, reductions, batch_size=batch_size)]
+
+
+def measure_examples(
+    model: ModelLike,
+    tokens: Int[Tensor, "example pos"],
+    reductions: Sequence[AttentionReduction],
+    *,
+    batch_size: int | None = None,
+) -> list[Measured]:
+    """As `measure_attention`, with each example's own measure."""
     parts: list[list[Tensor]] = [[] for _ in reductions]
     for examples in batches(model, tokens, batch_size):
         for part, reduced in zip(parts, _reduce_batch(model, tokens, examples, reductions), strict=True):
             part.append(reduced)
-    return [reduction.finish(torch.cat(part)) for reduction, part in zip(reductions, parts, strict=True)]
+    reduced = [torch.cat(part) for part in parts]
+    return [
+        Measured(reduction.finish(of_all), reduction.examples(of_all))
+        for reduction, of_all in zip(reductions, reduced, strict=True)
+    ]
 
 
 def reduce_attention(

@@ -12,7 +12,14 @@ from ih_lens.data.eval_set import EvalSet
 from ih_lens.data.random_tokens import token_pool
 from ih_lens.data.start_tokens import choose_start_token
 from ih_lens.errors import CapabilityError, InputError
-from ih_lens.measure.attention import AttentionReduction, fitting_tokens, forward_used, measure_attention
+from ih_lens.head_spread import WITHOUT_EXAMPLES, HeadSpread
+from ih_lens.measure.attention import (
+    AttentionReduction,
+    Measured,
+    fitting_tokens,
+    forward_used,
+    measure_examples,
+)
 from ih_lens.measure.circuits import ov_copying_eigenvalue_score, qk_eigenvalue_trace
 from ih_lens.measure.head_evaluators import EVALUATORS, PreviousTokenEvaluator
 from ih_lens.measure.head_evaluators._base import AttentionEvaluator, HeadEvaluator
@@ -24,6 +31,8 @@ from ih_lens.types import ModelLike
 from ih_lens.validate import finite_weights, one_of
 
 _Found = TypeVar("_Found")
+_Outcome = Tensor | Measured | CapabilityError
+_WITHOUT_SPREAD = "this evaluator does not tell each example's own score"
 _OV_EIGENVALUES = {
     "definition": "sum of real parts over sum of moduli of the eigenvalues of W_E W_V W_O W_U, effective weights",
     "range": (-1.0, 1.0),
@@ -45,6 +54,7 @@ def score_heads(
     repeats: int = 4,
     bos: int | str | None = "auto",
     batch_size: int | None = None,
+    keep_examples: bool = True,
 ) -> HeadScores:
     """Score every head: prefix matching, copying, previous token, OV copying eigenvalues, QK-eigenvalue trace.
 
@@ -64,9 +74,11 @@ def score_heads(
         bos: start token for prefix matching: "auto" for the tokenizer's, an id, or None; prepended once, whatever
             TransformerLens does with texts by default. Copying has none, as in the paper.
         batch_size: examples per run of the model; the result does not depend on it.
+        keep_examples: keep what each example gave, for bootstrap intervals; standard errors are always kept.
 
     Returns:
-        One variable per measure, each with definition, range and parameters in its attributes: the start token and
+        One variable per measure with its spread over examples (`.stderr(name)`, `.confidence_interval(name)`,
+        `.p_value(name, null)`; measures of weights have none), each with definition, range and parameters in its attributes: the start token and
         why it was chosen (`bos`, `bos_text`, `bos_chosen`), what the most and the least common tokens were known
         from (`commonness`) and how many tokens were left to draw from. Where the model does not allow a measure,
         for all heads or for some, it is NaN, with the reason in the attribute `undefined`.
@@ -85,28 +97,39 @@ def score_heads(
     text = text.tokens if isinstance(text, EvalSet) else text
     text = None if text is None else fitting_tokens(model, text, min_length=2)
     settings = {"n_examples": n_examples, "length": length, "repeats": repeats, "bos": bos}
+    shape = (model.cfg.n_layers, model.cfg.n_heads)
     scores: dict[str, Tensor] = {}
+    examples: dict[str, Tensor | str] = {}
     attributes: dict[str, dict[str, Any]] = {}
 
     def keep(
-        name: str, description: dict[str, Any], outcome: Tensor | CapabilityError, reason: str | None = None
+        name: str, description: dict[str, Any], outcome: _Outcome, reason: str | None = None, without: str = ""
     ) -> None:
         attributes[name] = description
         if isinstance(outcome, CapabilityError):
-            reason, outcome = str(outcome), torch.full((model.cfg.n_layers, model.cfg.n_heads), torch.nan)
+            reason = without = str(outcome)
+            outcome = torch.full(shape, torch.nan)
         if reason is not None:
             description["undefined"] = reason
-        scores[name] = outcome
+        measured = outcome if isinstance(outcome, Measured) else Measured(outcome, None)
+        scores[name] = measured.scores
+        examples[name] = (without or _WITHOUT_SPREAD) if measured.examples is None else measured.examples
 
     fitting = [(evaluator, evaluator.fitted(model)) for evaluator in _chosen(evaluators, settings)]
     outcomes = _evaluate(model, [fitted for _, fitted in fitting], seed, text, batch_size)
     for (evaluator, fitted), (outcome, reason) in zip(fitting, outcomes, strict=True):
         keep(evaluator.name, _description(evaluator, fitted, model, text), outcome, reason)
     eigenvalues = _attempt(partial(ov_copying_eigenvalue_score, model))
-    keep("ov_copying_eigenvalues", dict(_OV_EIGENVALUES), eigenvalues, differing_vocabularies(model, "copying"))
+    keep(
+        "ov_copying_eigenvalues",
+        dict(_OV_EIGENVALUES),
+        eigenvalues,
+        differing_vocabularies(model, "copying"),
+        WITHOUT_EXAMPLES,
+    )
     if PreviousTokenEvaluator.name in scores:
         trace = _attempt(partial(qk_eigenvalue_trace, model, scores[PreviousTokenEvaluator.name]))
-        keep("qk_eigenvalue_trace", {**_QK_TRACE, "note": _left_out_of_trace(model)}, trace)
+        keep("qk_eigenvalue_trace", {**_QK_TRACE, "note": _left_out_of_trace(model)}, trace, None, WITHOUT_EXAMPLES)
     parameters = {fitted.name: fitted.parameters for _, fitted in fitting}
     origin = provenance(
         model,
@@ -116,7 +139,8 @@ def score_heads(
         evaluators=parameters,
         forward=forward_used(model),
     )
-    return HeadScores.from_tensors(scores, provenance=origin, attributes=attributes)
+    spread = HeadSpread.from_tensors(examples, *shape, keep_examples=keep_examples)
+    return HeadScores.from_tensors(scores, provenance=origin, attributes=attributes, spread=spread)
 
 
 def _chosen(evaluators: Sequence[str | HeadEvaluator] | None, settings: Mapping[str, Any]) -> list[HeadEvaluator]:
@@ -147,12 +171,12 @@ def _evaluate(
     seed: int,
     text: Int[Tensor, "example pos"] | None,
     batch_size: int | None,
-) -> list[tuple[Tensor | CapabilityError, str | None]]:
+) -> list[tuple[_Outcome, str | None]]:
     """Each evaluator's scores, or why there are none, and why some of them are NaN.
 
     Evaluators that need nothing but attention share one run per set of tokens.
     """
-    outcomes: dict[int, Tensor | CapabilityError] = {}
+    outcomes: dict[int, _Outcome] = {}
     reasons: list[str | None] = []
     runs: list[tuple[Tensor, dict[int, AttentionReduction]]] = []
     for place, evaluator in enumerate(evaluators):
@@ -171,7 +195,7 @@ def _evaluate(
             runs.append((tokens, run := {}))
         run[place] = reduction
     for tokens, shared in runs:
-        measured = measure_attention(model, tokens, list(shared.values()), batch_size=batch_size)
+        measured = measure_examples(model, tokens, list(shared.values()), batch_size=batch_size)
         outcomes.update(zip(shared, measured, strict=True))
     return [(outcomes[place], reason) for place, reason in enumerate(reasons)]
 

@@ -1,6 +1,7 @@
 """Copying: whether a head's output raises the logits of the tokens that it attends to."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -112,8 +113,9 @@ def _reduction(
     one_of("rectified", rectified, RECTIFIED)
     require_direct_path(model, "copying")
     if model.cfg.d_vocab != model.cfg.d_vocab_out:
+        undefined = partial(torch.full_like, fill_value=torch.nan)
         return AttentionReduction(
-            lambda attention, _: attention.pattern[:, :, 0, 0], lambda reduced: torch.full_like(reduced[0], torch.nan)
+            lambda attention, _: attention.pattern[:, :, 0, 0], lambda reduced: undefined(reduced[0]), each=undefined
         )
     sample = tokens[:, n_start:]
     columns = unembedding_columns(model, sample)
@@ -134,10 +136,10 @@ def _reduction(
         everything = torch.einsum("bhp,bhpt,bt->bh", weight, raised, once)
         return attended / (attended + everything)
 
-    def finish(shares: Float[Tensor, "example layer head_index"]) -> Float[Tensor, "layer head"]:
-        return (4 * shares - 1).mean(dim=0)
+    def each(shares: Float[Tensor, "example layer head_index"]) -> Float[Tensor, "example layer head_index"]:
+        return 4 * shares - 1
 
-    return AttentionReduction(share, finish, with_values=True)
+    return AttentionReduction(share, lambda shares: each(shares).mean(dim=0), with_values=True, each=each)
 
 
 def _above_rounding(

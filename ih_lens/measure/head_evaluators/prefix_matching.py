@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -152,7 +152,11 @@ class PrefixMatchingEvaluator(AttentionEvaluator):
         if start_token(model, self.bos) is not None:
             start_column(tokens)
         reduction = _reduction(model, tokens, [0])
-        return replace(reduction, finish=lambda reduced: reduction.finish(reduced)[0])
+        return replace(
+            reduction,
+            finish=lambda sums: reduction.finish(sums)[0],
+            each=lambda sums: cast(Tensor, reduction.examples(sums))[..., 0],
+        )
 
 
 def _targets(
@@ -196,14 +200,17 @@ def _reduction(
         of_batch = places(examples.start, examples.stop, attention.pattern.device)
         return torch.stack([_attention_to(attention, targets) for targets in of_batch], dim=-1)
 
-    def finish(sums: Float[Tensor, "example layer head_index offset"]) -> Float[Tensor, "offset layer head"]:
-        scores = [
-            (sums[has_query, :, :, place] / counts[has_query, place][:, None, None]).mean(dim=0)
-            for place, has_query in enumerate((counts > 0).T)
-        ]
-        return torch.stack(scores).masked_fill(_out_of_reach(model, distances)[:, :, None], torch.nan)
+    def each(
+        sums: Float[Tensor, "example layer head_index offset"],
+    ) -> Float[Tensor, "example layer head_index offset"]:
+        scores = sums / counts[:, None, None]  # NaN for examples without a query: none of nothing
+        return scores.masked_fill(_out_of_reach(model, distances).T[:, None], torch.nan)
 
-    return AttentionReduction(attended, finish, by_queries=True)
+    def finish(sums: Float[Tensor, "example layer head_index offset"]) -> Float[Tensor, "offset layer head"]:
+        scores = each(sums)
+        return torch.stack([scores[has, ..., place].mean(dim=0) for place, has in enumerate((counts > 0).T)])
+
+    return AttentionReduction(attended, finish, by_queries=True, each=each)
 
 
 def _attention_to(attention: LayerAttention, targets: Int[Tensor, "target 3"]) -> Float[Tensor, "batch head_index"]:

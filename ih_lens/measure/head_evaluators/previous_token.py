@@ -85,7 +85,7 @@ def _reduction(model: ModelLike, tokens: Int[Tensor, "example pos"]) -> Attentio
     def to_previous(attention: LayerAttention, _: slice) -> Float[Tensor, "batch head_index"]:
         return attention.pattern.diagonal(attention.first_query - 1, dim1=-2, dim2=-1).sum(dim=-1) / n_queries
 
-    def finish(reduced: Float[Tensor, "example layer head_index"]) -> Float[Tensor, "layer head"]:
-        return reduced.mean(dim=0).masked_fill(torch.tensor(sees_itself_only)[:, None], torch.nan)
+    def each(reduced: Float[Tensor, "example layer head_index"]) -> Float[Tensor, "example layer head_index"]:
+        return reduced.masked_fill(torch.tensor(sees_itself_only)[:, None], torch.nan)
 
-    return AttentionReduction(to_previous, finish, by_queries=True)
+    return AttentionReduction(to_previous, lambda reduced: each(reduced).mean(dim=0), by_queries=True, each=each)

@@ -1,6 +1,9 @@
 from . import viz as viz
+from .analysis.ablation_effects import ablation_effects as ablation_effects
+from .analysis.ablation_effects import in_context_learning_estimate as in_context_learning_estimate
 from .analysis.before_and_after import attribution_to_before_and_after as attribution_to_before_and_after
 from .analysis.before_and_after import before_and_after_vector as before_and_after_vector
+from .analysis.examples_needed import examples_needed as examples_needed
 from .analysis.head_atlas import AtlasComparison as AtlasComparison
 from .analysis.head_atlas import AtlasSource as AtlasSource
 from .analysis.head_atlas import KnownHead as KnownHead
@@ -15,6 +18,7 @@ from .analysis.loss_curves import loss_curve as loss_curve
 from .analysis.loss_curves import loss_derivative as loss_derivative
 from .analysis.phase_change import PhaseChange as PhaseChange
 from .analysis.phase_change import phase_change as phase_change
+from .analysis.significant_heads import significant_heads as significant_heads
 from .analysis.token_loss_pca import TokenLossPCA as TokenLossPCA
 from .analysis.token_loss_pca import token_loss_pca as token_loss_pca
 from .clamping._base import Clamp as Clamp
@@ -66,6 +70,8 @@ from .errors import IHLensError as IHLensError
 from .errors import InputError as InputError
 from .errors import NumericsError as NumericsError
 from .errors import RunError as RunError
+from .estimates import Estimate as Estimate
+from .estimates import NullScores as NullScores
 from .experiments.conditions import ConditionRuns as ConditionRuns
 from .experiments.conditions import train_conditions as train_conditions
 from .experiments.exemplars import exemplar_metrics as exemplar_metrics
@@ -74,6 +80,8 @@ from .experiments.exemplars import exemplar_subcircuits as exemplar_subcircuits
 from .experiments.exemplars import induction_strength as induction_strength
 from .experiments.freezing import freezing_conditions as freezing_conditions
 from .experiments.idealised import idealised_patterns as idealised_patterns
+from .experiments.matched_ablations import MatchedAblations as MatchedAblations
+from .experiments.matched_ablations import matched_ablations as matched_ablations
 from .experiments.perfecting import perfected_losses as perfected_losses
 from .experiments.plateaus import longest_plateau as longest_plateau
 from .experiments.race import losses_under as losses_under
@@ -98,6 +106,8 @@ from .measure.head_evaluators.copying import copying_score as copying_score
 from .measure.head_evaluators.prefix_matching import prefix_matching_offset_scan as prefix_matching_offset_scan
 from .measure.head_evaluators.prefix_matching import prefix_matching_score as prefix_matching_score
 from .measure.head_evaluators.previous_token import previous_token_score as previous_token_score
+from .measure.head_output_norms import head_output_norms as head_output_norms
+from .measure.null_scores import null_scores as null_scores
 from .measure.score_heads import score_heads as score_heads
 from .measure.token_losses import token_losses as token_losses
 from .models.capability_report import Capabilities as Capabilities

@@ -68,8 +68,9 @@ class Estimate:
         attributes = dict(examples.attrs if attrs is None else attrs)
         kept = defined_examples(examples.astype(np.float64))
         value = kept.mean("example", skipna=False).assign_attrs(attributes)
-        stderr = value.copy(data=standard_error(kept.to_numpy())).assign_attrs({})
         n_examples = kept.sizes["example"]
+        errors = standard_error(kept.to_numpy())
+        stderr = xr.DataArray(errors, value.coords, value.dims, "stderr", {"n_examples": n_examples})
         return cls(value, stderr, n_examples, kept, ONE_EXAMPLE if n_examples == 1 else None)
 
     def confidence_interval(

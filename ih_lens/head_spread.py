@@ -67,14 +67,13 @@ class HeadSpread:
     def estimate(self, scores: xr.DataArray) -> Estimate:
         """The scores of one measure with their spread."""
         name = str(scores.name)
-        stderr = scores.copy(data=self.stderr[name].transpose(*scores.dims).to_numpy())
+        about = self.stderr[name].attrs
+        errors = self.stderr[name].transpose(*scores.dims).to_numpy()
+        stderr = xr.DataArray(errors, scores.coords, scores.dims, "stderr", about)
         examples = None
         if name in self.examples.data_vars:
             examples = self.examples[name].rename({f"{name}_example": "example"}).transpose("example", *scores.dims)
-        about = self.stderr[name].attrs
-        return Estimate(
-            scores, stderr.assign_attrs(about), int(about.get("n_examples", 0)), examples, about.get("undefined")
-        )
+        return Estimate(scores, stderr, int(about.get("n_examples", 0)), examples, about.get("undefined"))
 
     def to_dict(self) -> dict[str, Any]:
         """For a JSON file."""

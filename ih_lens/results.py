@@ -184,8 +184,9 @@ class HeadScores:
         if isinstance(null, NullScores):
             alone = Estimate(self[name], xr.full_like(self[name], np.nan), 0)  # nothing of the spread is needed
             found = alone.p_value(null.pooled(name, pool), alternative=chosen)
-            return found.assign_attrs({"null": str(null.attrs.get("kind")), "pool": pool, "n_draws": null.n_draws})
-        return self.estimate(name).p_value(null, alternative=chosen, method=method)
+            about = {"measure": name, "null": str(null.attrs.get("kind")), "pool": pool, "n_draws": null.n_draws}
+            return found.assign_attrs(about)
+        return self.estimate(name).p_value(null, alternative=chosen, method=method).assign_attrs(measure=name)
 
     def to_tensor(self, name: str) -> Float[Tensor, "*snapshot layer head"]:
         """One measure as a plain tensor."""

@@ -41,7 +41,7 @@ def in_context_learning_score(
         raise InputError(f"expected early before late, got early={early} and late={late}; exchange them")
     _check_held(losses, early, late, window)
     parameters = {"late": late, "early": early, "window": window}
-    differences = _differences(losses, early, late, window)
+    differences = example_differences(losses, early, late, window)
     if differences is None:
         means = losses.by_context_index.astype(np.float64)
         score = _mean_around(means, late, window) - _mean_around(means, early, window)
@@ -80,7 +80,7 @@ def in_context_learning_difference(
     check_pair(first, second)
     settings = {"late": late, "early": early, "window": window}
     score = in_context_learning_score(first, **settings) - in_context_learning_score(second, **settings)
-    ours, theirs = (_differences(losses, early, late, window) for losses in (first, second))
+    ours, theirs = (example_differences(losses, early, late, window) for losses in (first, second))
     paired = None if ours is None or theirs is None else ours - theirs
     stderr = xr.full_like(score, np.nan) if paired is None else _standard_error(paired)
     return _labelled(score, stderr, first, "difference of in-context learning scores, first minus second", settings)
@@ -128,7 +128,7 @@ def _labelled(
     return labelled.rename("in_context_learning_score").assign_attrs(attributes)
 
 
-def _differences(losses: TokenLosses, early: int, late: int, window: int) -> xr.DataArray | None:
+def example_differences(losses: TokenLosses, early: int, late: int, window: int) -> xr.DataArray | None:
     """Each example's loss at late minus at early, in double precision; None where only means were kept."""
     views = losses.dataset.data_vars
     if _in_at_indices(losses, early, late, window):

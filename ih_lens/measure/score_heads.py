@@ -78,10 +78,11 @@ def score_heads(
 
     Returns:
         One variable per measure with its spread over examples (`.stderr(name)`, `.confidence_interval(name)`,
-        `.p_value(name, null)`; measures of weights have none), each with definition, range and parameters in its attributes: the start token and
-        why it was chosen (`bos`, `bos_text`, `bos_chosen`), what the most and the least common tokens were known
-        from (`commonness`) and how many tokens were left to draw from. Where the model does not allow a measure,
-        for all heads or for some, it is NaN, with the reason in the attribute `undefined`.
+        `.p_value(name, null)`; measures of weights have none), each with definition, range and
+        parameters in its attributes: the start token and why it was chosen (`bos`, `bos_text`, `bos_chosen`), what the
+        most and the least common tokens were known from (`commonness`) and how many tokens were left to draw from.
+        Where the model does not allow a measure, for all heads or for some, it is NaN, with the reason in the attribute
+        `undefined`.
 
     Raises:
         CapabilityError: if the model does not predict each token from those before it.
@@ -115,7 +116,7 @@ def score_heads(
         scores[name] = measured.scores
         examples[name] = (without or _WITHOUT_SPREAD) if measured.examples is None else measured.examples
 
-    fitting = [(evaluator, evaluator.fitted(model)) for evaluator in _chosen(evaluators, settings)]
+    fitting = [(evaluator, evaluator.fitted(model)) for evaluator in chosen_evaluators(evaluators, settings)]
     outcomes = _evaluate(model, [fitted for _, fitted in fitting], seed, text, batch_size)
     for (evaluator, fitted), (outcome, reason) in zip(fitting, outcomes, strict=True):
         keep(evaluator.name, _description(evaluator, fitted, model, text), outcome, reason)
@@ -143,7 +144,9 @@ def score_heads(
     return HeadScores.from_tensors(scores, provenance=origin, attributes=attributes, spread=spread)
 
 
-def _chosen(evaluators: Sequence[str | HeadEvaluator] | None, settings: Mapping[str, Any]) -> list[HeadEvaluator]:
+def chosen_evaluators(
+    evaluators: Sequence[str | HeadEvaluator] | None, settings: Mapping[str, Any]
+) -> list[HeadEvaluator]:
     """The evaluators asked for; those that were not given as objects follow the settings."""
     chosen: list[HeadEvaluator] = []
     for asked in EVALUATORS if evaluators is None else evaluators:
@@ -182,7 +185,7 @@ def _evaluate(
     for place, evaluator in enumerate(evaluators):
         tokens = fitting_tokens(model, evaluator.tokens(model, seed=seed, text=text))
         reasons.append(evaluator.undefined(model, tokens))
-        sharing = _sharing(evaluator)
+        sharing = sharing_evaluator(evaluator)
         if sharing is None:
             outcomes[place] = _attempt(partial(evaluator.score, model, tokens, batch_size=batch_size))
             continue
@@ -200,7 +203,7 @@ def _evaluate(
     return [(outcomes[place], reason) for place, reason in enumerate(reasons)]
 
 
-def _sharing(evaluator: HeadEvaluator) -> AttentionEvaluator | None:
+def sharing_evaluator(evaluator: HeadEvaluator) -> AttentionEvaluator | None:
     """The evaluator if its scores are those of its reduction; one that scores in its own way is left to do so."""
     if isinstance(evaluator, AttentionEvaluator) and type(evaluator).score is AttentionEvaluator.score:
         return evaluator

@@ -28,6 +28,7 @@ class HeadEvaluator(ABC):
         definition: one sentence for the result's attributes.
         settings: the arguments of `score_heads` that set a field of this evaluator.
         uses_text: whether it is meant for examples of the training distribution, where there are any.
+        follows_tokens: whether its targets depend on which tokens stand where, and not on positions alone.
     """
 
     name: ClassVar[str]
@@ -35,6 +36,7 @@ class HeadEvaluator(ABC):
     definition: ClassVar[str]
     settings: ClassVar[tuple[str, ...]]
     uses_text: ClassVar[bool] = False
+    follows_tokens: ClassVar[bool] = True
 
     @abstractmethod
     def tokens(

@@ -48,6 +48,7 @@ class PreviousTokenEvaluator(AttentionEvaluator):
     definition: ClassVar[str] = "attention from each position to the one before it; mean over positions and examples"
     settings: ClassVar[tuple[str, ...]] = ("length", "repeats", "n_examples", "bos")
     uses_text: ClassVar[bool] = True
+    follows_tokens: ClassVar[bool] = False
 
     length: int = 25
     repeats: int = 4

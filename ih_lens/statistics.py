@@ -3,8 +3,8 @@
 Everything here is about means over examples, which is what every score, loss and difference of this library is.
 """
 
+import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -211,7 +211,7 @@ def p_value_among(
 def _choose(greater: Array, less: Array, alternative: str) -> Array:
     """The p-value of the alternative from those of both sides."""
     sides = {"greater": greater, "less": less, "two-sided": np.minimum(1.0, 2 * np.minimum(greater, less))}
-    return sides[one_of("alternative", alternative, ALTERNATIVES)]
+    return np.asarray(sides[one_of("alternative", alternative, ALTERNATIVES)])
 
 
 def corrected(p_values: Array, correction: str) -> Array:
@@ -241,22 +241,29 @@ def _holm(p_values: Float[np.ndarray, "test"]) -> Float[np.ndarray, "test"]:
 
 
 def examples_for_stderr(spread: Array, stderr: float) -> Array:
-    """The smallest number of examples whose mean has at most this standard error."""
-    return np.maximum(2.0, np.ceil((spread / stderr) ** 2 * (1 - 1e-12)))
+    """The smallest number of examples whose mean has at most this standard error; at least two."""
+    return np.asarray(np.maximum(2.0, np.ceil((spread / stderr) ** 2 * (1 - 1e-12))))
 
 
 def examples_for_half_width(spread: Array, half_width: float, level: float) -> Array:
-    """The smallest number of examples whose t interval reaches at most this far to both sides."""
+    """The smallest number of examples whose t interval reaches at most this far to both sides; at least two."""
+    found = [_examples_for(float(value), half_width, level) for value in spread.ravel()]
+    return np.array(found, dtype=np.float64).reshape(spread.shape)
 
-    def is_enough(n_examples: Array) -> Any:
-        return stats.t.ppf((1 + level) / 2, n_examples - 1) * spread / np.sqrt(n_examples) <= half_width * (1 + 1e-12)
 
-    needed = np.maximum(2.0, np.ceil((stats.norm.ppf((1 + level) / 2) * spread / half_width) ** 2))
-    enough, too_few = np.where(is_enough(needed), needed, 2 * needed + 600), needed - 1
-    while bool((enough - too_few > 1).any()):  # the normal distribution's number is never too large
-        middle = np.floor((enough + too_few) / 2)
-        middle_enough = is_enough(np.maximum(middle, 2.0))
-        open_ = enough - too_few > 1
-        enough = np.where(open_ & middle_enough, middle, enough)
-        too_few = np.where(open_ & ~middle_enough, middle, too_few)
-    return np.where(np.isnan(spread), np.nan, enough)
+def _examples_for(spread: float, half_width: float, level: float) -> float:
+    """By halving what lies between the normal distribution's number, never too large, and one that is enough."""
+    if np.isnan(spread):
+        return float("nan")
+
+    def is_enough(n_examples: int) -> bool:
+        return bool(stats.t.ppf((1 + level) / 2, n_examples - 1) * spread <= half_width * n_examples**0.5 * (1 + 1e-12))
+
+    too_few = max(1, math.ceil((stats.norm.ppf((1 + level) / 2) * spread / half_width) ** 2 * (1 - 1e-12)) - 1)
+    enough = 2 * too_few
+    while not is_enough(enough):
+        enough *= 2
+    while enough - too_few > 1:
+        middle = (enough + too_few) // 2
+        too_few, enough = (too_few, middle) if is_enough(middle) else (middle, enough)
+    return enough

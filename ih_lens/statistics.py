@@ -266,4 +266,4 @@ def _examples_for(spread: float, half_width: float, level: float) -> float:
     while enough - too_few > 1:
         middle = (enough + too_few) // 2
         too_few, enough = (too_few, middle) if is_enough(middle) else (middle, enough)
-    return enough
+    return float(enough)

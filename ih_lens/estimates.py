@@ -236,24 +236,31 @@ class NullScores:
         """How they were drawn."""
         return dict(self.dataset.attrs)
 
+    @property
+    def pool(self) -> str:
+        """Whose draws are taken together unless something else is asked for; see `pooled`."""
+        return "head" if self.attrs.get("kind") == "shuffled_tokens" else "layer"
+
     def __getitem__(self, name: str) -> xr.DataArray:
         if name not in self.dataset.data_vars:
             raise InputError(f"no measure {name!r} in this null; there are {', '.join(self.names)}")
         return self.dataset[name]
 
-    def pooled(self, name: str, pool: str = "layer") -> xr.DataArray:
+    def pooled(self, name: str, pool: str | None = None) -> xr.DataArray:
         """The draws of one measure, those of several heads taken together.
 
         Args:
             name: the measure.
             pool: "layer" takes the heads of a layer as draws from one distribution, which for random weights they are;
-                "model" those of all layers; "head" keeps every head's own `n_draws`.
+                "model" those of all layers; "head" keeps every head's own `n_draws`. By default "head" where the
+                heads are those of the model itself (kind "shuffled_tokens"), else "layer".
 
         Returns:
             [draw, layer], [draw] or [draw, layer, head].
         """
         values = self[name]
-        pooled = {"layer": ("head",), "model": ("layer", "head"), "head": ()}[one_of("pool", pool, POOLS)]
+        chosen = one_of("pool", self.pool if pool is None else pool, POOLS)
+        pooled = {"layer": ("head",), "model": ("layer", "head"), "head": ()}[chosen]
         stacked = values.transpose("draw", *pooled, ...)
         rest = stacked.dims[1 + len(pooled) :]
         numbers = stacked.to_numpy().reshape(-1, *(stacked.sizes[dim] for dim in rest))

@@ -161,7 +161,7 @@ class HeadScores:
         null: float | NullScores,
         *,
         alternative: str | None = None,
-        pool: str = "layer",
+        pool: str | None = None,
         method: str = "t",
     ) -> xr.DataArray:
         """How likely each head's score would be by chance.
@@ -184,7 +184,12 @@ class HeadScores:
         if isinstance(null, NullScores):
             alone = Estimate(self[name], xr.full_like(self[name], np.nan), 0)  # nothing of the spread is needed
             found = alone.p_value(null.pooled(name, pool), alternative=chosen)
-            about = {"measure": name, "null": str(null.attrs.get("kind")), "pool": pool, "n_draws": null.n_draws}
+            about = {
+                "measure": name,
+                "null": str(null.attrs.get("kind")),
+                "pool": pool or null.pool,
+                "n_draws": null.n_draws,
+            }
             return found.assign_attrs(about)
         return self.estimate(name).p_value(null, alternative=chosen, method=method).assign_attrs(measure=name)
 

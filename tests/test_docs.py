@@ -29,7 +29,7 @@ def test_the_evaluator_of_the_guide_works() -> None:
 
 
 def test_code_in_the_readme_names_what_exists() -> None:
-    for page in ("README.md", "docs/index.md"):
+    for page in ("README.md", "docs/index.md", "docs/uncertainty.md"):
         names = set(re.findall(r"\bih\.(\w+)", "".join(_python_blocks(page))))
         assert names
         assert names <= set(ih.__all__), f"{page}: {names - set(ih.__all__)}"

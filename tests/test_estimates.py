@@ -122,6 +122,8 @@ def test_nulls_are_pooled_as_asked() -> None:
     for layer in range(2):
         assert set(null.pooled("copying").sel(layer=layer).to_numpy()) == set(values[:, layer].ravel())
     assert sorted(null.pooled("copying", "model").to_numpy()) == list(range(24))
+    own = ih.NullScores(null.dataset.assign_attrs(kind="shuffled_tokens"))  # whose heads are not alike
+    np.testing.assert_array_equal(own.pooled("copying"), values)
     with pytest.raises(ih.InputError, match="pool: expected one of layer, model, head"):
         null.pooled("copying", "all")
     with pytest.raises(ih.InputError, match="no measure 'trace' in this null"):

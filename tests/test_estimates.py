@@ -201,6 +201,11 @@ def test_stacked_scores_keep_their_spread() -> None:
     for method in METHODS:
         interval = alike.confidence_interval("copying", method=method)
         np.testing.assert_allclose(interval.isel(snapshot=1), one.confidence_interval("copying", method=method))
+    null = ih.NullScores(
+        xr.Dataset({"copying": (("draw", "layer", "head"), np.random.default_rng(2).normal(1, 1, (9, 2, 3)))})
+    )
+    found = alike.p_value("copying", null)
+    np.testing.assert_array_equal(found.isel(snapshot=1), one.p_value("copying", null))
     different = stack_snapshots([one, other], [0, 50], [0, 5000])
     np.testing.assert_allclose(different.stderr("copying").isel(snapshot=1), other.stderr("copying"))
     without = ih.HeadScores(one.dataset)

@@ -132,6 +132,15 @@ def test_equal_examples_leave_no_doubt_and_undefined_ones_no_answer(method: str)
     assert interval[0, 2] < examples[:, 2].mean() < interval[1, 2]
 
 
+def test_a_bootstrap_of_nearly_equal_examples_knows_no_end() -> None:
+    examples = np.ones((10, 1))
+    examples[3] = 0.5  # a third of the resamples lacks it, and has no spread
+    low, high = _interval(examples, "bootstrap")[:, 0]
+    assert low == -np.inf
+    assert 0.95 < high < 1.5
+    assert np.isfinite(_interval(examples, "t")).all()
+
+
 @pytest.mark.parametrize("alternative", statistics.ALTERNATIVES)
 @pytest.mark.parametrize("test", ["t", "sign_flip", "sign_flip of many", "draws"])
 def test_p_values_are_uniform_where_there_is_nothing(test: str, alternative: str) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
+from jaxtyping import Float
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
@@ -31,7 +32,7 @@ def plot_head_intervals(
 
     Args:
         values: [layer, head] or [group], such as `scores["prefix_matching"]` or `effect.value`.
-        interval: the same with `bound`, from `confidence_interval`.
+        interval: the same with `bound`, from `confidence_interval`; an infinite side reaches to the edge.
         title: what the measure is.
         unit: of the vertical axis, such as "score (0 to 1)".
         null: draws, [draw, ...] with dimensions of the values beside, such as `NullScores.pooled` or
@@ -51,6 +52,7 @@ def plot_head_intervals(
     flat, names, colours = _in_order(values, n_heads, largest)
     shown = values.to_numpy().ravel()[flat]
     low, high = (interval.sel(bound=side).transpose(*values.dims).to_numpy().ravel()[flat] for side in ("low", "high"))
+    bottom, top, ends = _within(shown, low, high)
     figure = go.Figure()
     if null is not None:
         figure.add_trace(_null_bars(null, values, flat, names))
@@ -60,10 +62,10 @@ def plot_head_intervals(
             y=shown,
             mode="markers",
             name="value and interval",
-            error_y={"symmetric": False, "array": high - shown, "arrayminus": shown - low, **_STEMS},
+            error_y={"symmetric": False, "array": top - shown, "arrayminus": shown - bottom, **_STEMS},
             marker={"size": 8, "color": colours},
-            customdata=np.stack([low, high], axis=-1),
-            hovertemplate="%{x}: %{y:.3f}<br>%{customdata[0]:.3f} to %{customdata[1]:.3f}<extra></extra>",
+            customdata=[f"{bounds[0]:.3f} to {bounds[1]:.3f}" for bounds in zip(low, high, strict=True)],
+            hovertemplate="%{x}: %{y:.3f}<br>%{customdata}<extra></extra>",
             showlegend=False,
         )
     )
@@ -82,7 +84,7 @@ def plot_head_intervals(
         tickangle=-60 if of_heads else 0,
         automargin=True,
     )
-    figure.update_yaxes(title=f"{unit}{level}")
+    figure.update_yaxes(title=f"{unit}{level}", range=ends)
     return figure
 
 
@@ -168,6 +170,19 @@ def _in_order(values: xr.DataArray, n_heads: int, largest: bool) -> tuple[list[i
     heads = [HeadIndex(*map(int, np.unravel_index(place, values.shape))) for place in places]
     depths = [head.layer / max(1, values.sizes["layer"] - 1) for head in heads]
     return places, [str(head) for head in heads], list(map(str, sample_colorscale(style.DEPTH_SCALE, depths)))
+
+
+def _within(
+    shown: Float[np.ndarray, "head_index"], low: Float[np.ndarray, "head_index"], high: Float[np.ndarray, "head_index"]
+) -> tuple[Float[np.ndarray, "head_index"], Float[np.ndarray, "head_index"], tuple[float, float] | None]:
+    """Ends of the intervals that can be drawn, and where the axis must end for infinite ones to reach its edge."""
+    both = np.stack([low, high])
+    if not np.isinf(both).any():
+        return low, high, None
+    finite = np.concatenate([shown, both[np.isfinite(both)]])
+    beyond = 0.15 * max(float(finite.max() - finite.min()), 1e-9)
+    ends = float(finite.min()) - beyond, float(finite.max()) + beyond
+    return np.maximum(low, ends[0]), np.minimum(high, ends[1]), ends
 
 
 def _null_bars(null: xr.DataArray, values: xr.DataArray, flat: list[int], names: list[str]) -> go.Bar:

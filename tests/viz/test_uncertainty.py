@@ -20,12 +20,24 @@ def test_heads_stand_in_order_with_their_intervals() -> None:
     np.testing.assert_allclose(points.y, [0.9, 0.4, 0.3, 0.1])
     np.testing.assert_allclose(points.error_y.array, 0.3)
     np.testing.assert_allclose(points.error_y.arrayminus, 0.1)
-    np.testing.assert_allclose(points.customdata[1], (0.3, 0.7))
+    assert points.customdata[1] == "0.300 to 0.700"
     assert points.marker.color[0] == points.marker.color[3] != points.marker.color[1] == points.marker.color[2]
     assert figure.layout.yaxis.title.text == "score (0 to 1)"
     smallest = viz.plot_head_intervals(VALUES, INTERVAL, n_heads=2, largest=False, **WORDS)
     assert list(smallest.data[0].x) == ["L1H0", "L0H0"]
     figure.to_json()
+
+
+def test_infinite_intervals_reach_to_the_edge() -> None:
+    interval = INTERVAL.copy()
+    interval.loc[{"bound": "low", "layer": 0, "head": 0}] = -np.inf
+    figure = viz.plot_head_intervals(VALUES, interval, **WORDS)
+    points, (bottom, top) = figure.data[0], figure.layout.yaxis.range
+    place = list(points.x).index("L0H0")
+    assert points.y[place] - points.error_y.arrayminus[place] == pytest.approx(bottom)
+    assert bottom < -0.3  # the lowest finite end
+    assert top > 1.2
+    assert points.customdata[place] == "-inf to 0.400"
 
 
 def test_the_level_is_told() -> None:

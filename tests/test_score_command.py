@@ -110,6 +110,8 @@ def test_a_folder_from_the_hub_in_a_process_of_its_own(folder: Path, tmp_path: P
     rows = list(csv.DictReader((tmp_path / "out" / "scores.csv").read_text(encoding="utf8").splitlines()))
     assert len(rows) == 8
     assert [row["type"] for row in rows] == ih.head_types(again).to_numpy().ravel().tolist()
+    assert float(rows[5]["copying_stderr"]) == pytest.approx(float(again.stderr("copying")[1, 1]), rel=1e-4)
+    assert "qk_eigenvalue_trace_stderr" not in rows[0]
     assert float(rows[5]["prefix_matching"]) == pytest.approx(float(again["prefix_matching"][1, 1]), rel=1e-5)
 
 

@@ -193,6 +193,10 @@ def _number(value: float, attrs: dict[str, Any]) -> str:
 def _write(out: Path, scores: HeadScores, types: xr.DataArray) -> str:
     """One CSV for spreadsheets, and a file with definitions and provenance that `HeadScores.load` reads."""
     table = scores.to_dataframe()
+    for name in scores.names:
+        stderr = scores.stderr(name)
+        if "undefined" not in stderr.attrs:  # measures of weights have no spread over examples
+            table[f"{name}_stderr"] = stderr.to_numpy()[table["layer"], table["head"]]
     table["type"] = types.to_numpy()[table["layer"], table["head"]]
     write_bytes(out / "scores.csv", table.to_csv(index=False).encode())
     scores.save(out / "scores.json")

@@ -138,7 +138,7 @@ def plot_null_distribution(
             y=layers,
             mode="markers+text",
             text=[name if place in farthest else "" for place, name in enumerate(names)],
-            textposition="top center",
+            textposition=["top center", "bottom center"] * (len(names) // 2) + ["top center"] * (len(names) % 2),
             textfont={"size": 10},
             customdata=names,
             marker={"size": 8, "opacity": 0.75, "color": colours},
@@ -197,7 +197,7 @@ def _null_bars(null: xr.DataArray, values: xr.DataArray, flat: list[int], names:
         base=low,
         y=high - low,
         width=0.9,
-        marker={"color": "#D5D5D5", "line": {"width": 0}},
+        marker={"color": "#D5D5D5", "line": {"width": 2, "color": "#B0B0B0"}},  # seen however narrow
         name="95 % of the<br>null",
         hovertemplate="null: %{base:.3f} to %{customdata:.3f}<extra></extra>",
         customdata=high,

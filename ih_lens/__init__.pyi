@@ -124,6 +124,7 @@ from .models.series import small_with_mlps as small_with_mlps
 from .models.series import smeared_key_models as smeared_key_models
 from .models.smeared_keys import has_smeared_keys as has_smeared_keys
 from .models.snapshots import Snapshot as Snapshot
+from .models.token_texts import token_texts as token_texts
 from .report.findings import findings as findings
 from .report.rows import PAPER_ROWS as PAPER_ROWS
 from .report.settings import TableSettings as TableSettings

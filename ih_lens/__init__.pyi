@@ -90,6 +90,7 @@ from .measure.attribution import logit_attribution as logit_attribution
 from .measure.attribution import logit_terms as logit_terms
 from .measure.circuits import ov_copying_eigenvalue_score as ov_copying_eigenvalue_score
 from .measure.circuits import qk_eigenvalue_trace as qk_eigenvalue_trace
+from .measure.composition import composition_scores as composition_scores
 from .measure.head_evaluators import EVALUATORS as EVALUATORS
 from .measure.head_evaluators import CopyingEvaluator as CopyingEvaluator
 from .measure.head_evaluators import PrefixMatchingEvaluator as PrefixMatchingEvaluator

@@ -1,6 +1,7 @@
 from . import viz as viz
 from .analysis.before_and_after import attribution_to_before_and_after as attribution_to_before_and_after
 from .analysis.before_and_after import before_and_after_vector as before_and_after_vector
+from .analysis.compositions import strongest_compositions as strongest_compositions
 from .analysis.head_atlas import AtlasComparison as AtlasComparison
 from .analysis.head_atlas import AtlasSource as AtlasSource
 from .analysis.head_atlas import KnownHead as KnownHead
@@ -13,8 +14,12 @@ from .analysis.in_context_learning import in_context_learning_score as in_contex
 from .analysis.loss_curves import loss_by_context_index as loss_by_context_index
 from .analysis.loss_curves import loss_curve as loss_curve
 from .analysis.loss_curves import loss_derivative as loss_derivative
+from .analysis.opaque_heads import opaque_heads as opaque_heads
 from .analysis.phase_change import PhaseChange as PhaseChange
 from .analysis.phase_change import phase_change as phase_change
+from .analysis.score_agreement import ScoreAgreement as ScoreAgreement
+from .analysis.score_agreement import score_agreement as score_agreement
+from .analysis.score_by_depth import score_by_depth as score_by_depth
 from .analysis.token_loss_pca import TokenLossPCA as TokenLossPCA
 from .analysis.token_loss_pca import token_loss_pca as token_loss_pca
 from .clamping._base import Clamp as Clamp

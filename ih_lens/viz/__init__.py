@@ -8,6 +8,7 @@ from ih_lens.viz.clamping import plot_dissociation as plot_dissociation
 from ih_lens.viz.clamping import plot_learning_times as plot_learning_times
 from ih_lens.viz.clamping import plot_losses_by_condition as plot_losses_by_condition
 from ih_lens.viz.clamping import plot_toy_model as plot_toy_model
+from ih_lens.viz.export import save_figure as save_figure
 from ih_lens.viz.head_map import plot_head_map as plot_head_map
 from ih_lens.viz.heads import plot_before_and_after as plot_before_and_after
 from ih_lens.viz.heads import plot_heads_by_depth as plot_heads_by_depth

@@ -148,7 +148,7 @@ def _fill(figure: go.Figure, column: int, panel: Panel) -> None:
         x, y = _axes(column)
         inside = {"xref": f"{x} domain", "yref": f"{y} domain"}
         figure.add_annotation(text=panel.note, x=0.5, y=0.5, showarrow=False, font={"color": style.GREY}, **inside)
-        grey = {"fillcolor": "#F0F0F0", "line": {"width": 0}, "layer": "below"}
+        grey = {"fillcolor": style.EMPTY, "line": {"width": 0}, "layer": "below"}
         figure.add_shape(type="rect", x0=0, x1=1, y0=0, y1=1, **grey, **inside)
 
 

@@ -69,7 +69,7 @@ def _path_panel(path: xr.DataArray, band: Band | None) -> Panel:
         x=points[:, 0],
         y=points[:, 1],
         mode="lines+markers",
-        line={"color": "#B5B5B5", "width": 1},
+        line={"color": style.FAINT, "width": 1},
         marker={"color": np.linspace(0, 1, len(points)), "coloraxis": "coloraxis", "size": 6},
         customdata=tokens,
         name="snapshots",

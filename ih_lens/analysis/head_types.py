@@ -23,9 +23,10 @@ def head_types(
 
     Args:
         scores: with the measures prefix_matching, copying and previous_token.
-        prefix_matching: threshold, 0 to 1. The paper's translation head has 0.20, so the border is not sharp.
+        prefix_matching: threshold, 0 to 1.
         previous_token: threshold, 0 to 1.
-        copying: magnitude that a copying score must exceed, 0 to 1.
+        copying: magnitude that a copying score must exceed, 0 to 1. The paper's translation head has 0.20, so heads
+            that matter copy weakly.
 
     Returns:
         [layer, head] of text.

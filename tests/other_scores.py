@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens import HookedTransformer
 from transformer_lens.head_detector import (
+    ErrorMeasure,
     compute_head_attention_similarity_score,
     get_induction_head_detection_pattern,
 )
@@ -24,7 +25,7 @@ def patterns(model: HookedTransformer, tokens: Tokens) -> Float[Tensor, "layer e
     return torch.stack([cache["pattern", layer] for layer in range(model.cfg.n_layers)])
 
 
-def detect_head(pattern: Pattern, tokens: Tokens, *, exclude_bos: bool = False, error_measure: str = "mul") -> float:
+def detect_head(pattern: Pattern, tokens: Tokens, *, exclude_bos: bool = False, error_measure: ErrorMeasure = "mul") -> float:
     """TransformerLens's own code: its detection pattern and its similarity, without the strings that it asks for."""
     scores = [
         compute_head_attention_similarity_score(
@@ -58,7 +59,7 @@ def by_places(pattern: Pattern, length: int, repeats: int) -> float:
     """
     queries = range(length + 1, repeats * length + 1)
     sums = [
-        sum(pattern[:, query, earlier * length + query % length + 1] for earlier in range(query // length))
+        pattern[:, query, [earlier * length + query % length + 1 for earlier in range(query // length)]].sum(-1)
         for query in queries
     ]
     return float(torch.stack(sums).mean())

@@ -32,11 +32,13 @@ class Panel:
         traces: plotly traces without axes.
         note: text in the middle of a panel that has nothing to show.
         begins: tokens elapsed at the first snapshot drawn, where a logarithmic axis cannot show an earlier one.
+        remark: what a reader must know, written once below the row.
     """
 
     traces: Sequence[BaseTraceType] = ()
     note: str = ""
     begins: float | None = None
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ class RowLayout:
     keys: Sequence[BaseTraceType] = ()
     band: Mapping[str, Any] = field(default_factory=lambda: style.BAND)
 
+
+_LINE = 15
+"""Pixels per remark."""
+_HEIGHT = style.PANEL_HEIGHT + style.TOP + style.BOTTOM
 
 NOT_MEASURED = Panel(note="not measured")
 NOT_DEFINED = Panel(note="not defined<br>for this model")
@@ -126,8 +132,7 @@ def draw_row(panels: Mapping[str, Panel], shared: RowLayout, *, bands: Bands | N
     if any((bands or {}).values()):
         figure.add_trace(_band_key(), row=1, col=1)
     _lay_out(figure, shared, width)
-    if any(panel.begins is not None for panel in panels.values()):
-        _add_note(figure, "The snapshot at 0 tokens has no place on a logarithmic axis and is left out.")
+    _add_remarks(figure, list(panels.values()))
     return figure
 
 
@@ -183,15 +188,20 @@ def _lay_out(figure: go.Figure, shared: RowLayout, width: int) -> None:
         template=style.TEMPLATE,
         title={"text": shared.title, "x": 0, "xref": "paper", "y": 0.97, "yanchor": "top", "font": {"size": 15}},
         width=width + style.LEFT + style.RIGHT,
-        height=style.PANEL_HEIGHT + style.TOP + style.BOTTOM,
+        height=_HEIGHT,
         margin={"l": style.LEFT, "r": style.RIGHT, "t": style.TOP, "b": style.BOTTOM},
         **shared.layout,
     )
 
 
-def _add_note(figure: go.Figure, text: str) -> None:
-    """A remark below the row, at its left."""
+def _add_remarks(figure: go.Figure, panels: Sequence[Panel]) -> None:
+    """What a reader must know, below the row at its left: a line for each remark."""
+    remarks = list(dict.fromkeys(panel.remark for panel in panels if panel.remark))
+    if any(panel.begins is not None for panel in panels):
+        remarks.append("The snapshot at 0 tokens has no place on a logarithmic axis and is left out.")
     place = {"x": 0, "y": 0, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
-    figure.add_annotation(
-        text=text, showarrow=False, yshift=-style.BOTTOM, font={"size": 11, "color": style.GREY}, **place
-    )
+    look = {"showarrow": False, "font": {"size": 11, "color": style.GREY}}
+    for line, text in enumerate(remarks):
+        figure.add_annotation(text=text, yshift=-style.BOTTOM - line * _LINE, **look, **place)
+    if (more := max(len(remarks) - 1, 0) * _LINE) > 0:
+        figure.update_layout(height=_HEIGHT + more, margin_b=style.BOTTOM + more)

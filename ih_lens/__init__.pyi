@@ -2,6 +2,8 @@ from . import viz as viz
 from .analysis.before_and_after import attribution_to_before_and_after as attribution_to_before_and_after
 from .analysis.before_and_after import before_and_after_vector as before_and_after_vector
 from .analysis.compositions import strongest_compositions as strongest_compositions
+from .analysis.convexity import NonConvexSpan as NonConvexSpan
+from .analysis.convexity import non_convex_spans as non_convex_spans
 from .analysis.head_atlas import AtlasComparison as AtlasComparison
 from .analysis.head_atlas import AtlasSource as AtlasSource
 from .analysis.head_atlas import KnownHead as KnownHead
@@ -14,12 +16,17 @@ from .analysis.in_context_learning import in_context_learning_score as in_contex
 from .analysis.loss_curves import loss_by_context_index as loss_by_context_index
 from .analysis.loss_curves import loss_curve as loss_curve
 from .analysis.loss_curves import loss_derivative as loss_derivative
+from .analysis.loss_curves import loss_difference as loss_difference
+from .analysis.loss_over_tokens import DerivativeOrder as DerivativeOrder
+from .analysis.loss_over_tokens import loss_derivative_order as loss_derivative_order
+from .analysis.loss_over_tokens import loss_token_derivative as loss_token_derivative
 from .analysis.opaque_heads import opaque_heads as opaque_heads
 from .analysis.phase_change import PhaseChange as PhaseChange
 from .analysis.phase_change import phase_change as phase_change
 from .analysis.score_agreement import ScoreAgreement as ScoreAgreement
 from .analysis.score_agreement import score_agreement as score_agreement
 from .analysis.score_by_depth import score_by_depth as score_by_depth
+from .analysis.sensitivity import in_context_learning_sensitivity as in_context_learning_sensitivity
 from .analysis.token_loss_pca import TokenLossPCA as TokenLossPCA
 from .analysis.token_loss_pca import token_loss_pca as token_loss_pca
 from .clamping._base import Clamp as Clamp
@@ -132,6 +139,7 @@ from .models.smeared_keys import has_smeared_keys as has_smeared_keys
 from .models.snapshots import Snapshot as Snapshot
 from .models.token_texts import token_texts as token_texts
 from .report.findings import findings as findings
+from .report.induction_view import induction_view as induction_view
 from .report.rows import PAPER_ROWS as PAPER_ROWS
 from .report.settings import TableSettings as TableSettings
 from .report.table import ModelAnalysisTable as ModelAnalysisTable
@@ -145,3 +153,5 @@ from .training.schedule import powers_of_two as powers_of_two
 from .training.series import train_series as train_series
 from .training.trainer import train as train
 from .types import HeadIndex as HeadIndex
+from .viz.viewer.heads_on_text import HeadsOnText as HeadsOnText
+from .viz.viewer.view import InductionView as InductionView

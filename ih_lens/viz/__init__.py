@@ -21,5 +21,6 @@ from ih_lens.viz.heat_maps import plot_loss_derivative as plot_loss_derivative
 from ih_lens.viz.series import plot_in_context_learning as plot_in_context_learning
 from ih_lens.viz.series import plot_loss as plot_loss
 from ih_lens.viz.trajectories import plot_token_loss_pca as plot_token_loss_pca
+from ih_lens.viz.viewer.view import induction_view as induction_view
 from ih_lens.viz.visible_tokens import visible_token as visible_token
 from ih_lens.viz.visible_tokens import visible_tokens as visible_tokens

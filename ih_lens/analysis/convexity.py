@@ -34,7 +34,7 @@ class NonConvexSpan:
 
 
 def non_convex_spans(
-    losses: TokenLosses, *, per: str = "tokens", min_stderrs: float = 3.0, min_share: float = 0.01
+    losses: TokenLosses, *, per: str = "tokens", min_stderrs: int | float = 3.0, min_share: int | float = 0.01
 ) -> tuple[NonConvexSpan, ...]:
     """Find where the loss over training is not convex: where it does not flatten steadily.
 

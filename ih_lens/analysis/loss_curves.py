@@ -75,7 +75,7 @@ def loss_by_context_index(losses: TokenLosses) -> xr.DataArray:
     return losses.by_context_index.rename("loss_by_context_index").assign_attrs(attributes)
 
 
-def loss_derivative(losses: TokenLosses | xr.DataArray, *, span: float = 0.0) -> xr.DataArray:
+def loss_derivative(losses: TokenLosses | xr.DataArray, *, span: int | float = 0.0) -> xr.DataArray:
     """Derivative of the mean loss with respect to ln(context index): nats gained by e times as much context.
 
     At inner indices it is the second-order central difference on the unevenly spaced grid ln(i), at the first and

@@ -14,7 +14,7 @@ from ih_lens.errors import InputError
 from ih_lens.results import TokenLosses
 
 
-def loss_token_derivative(losses: TokenLosses | xr.DataArray, *, span: float = 0.0) -> xr.DataArray:
+def loss_token_derivative(losses: TokenLosses | xr.DataArray, *, span: int | float = 0.0) -> xr.DataArray:
     """Derivative of the mean loss with respect to ln(tokens elapsed): nats gained by e times as much training.
 
     At inner snapshots it is the second-order central difference on the unevenly spaced grid of ln(tokens), at the
@@ -67,7 +67,7 @@ class DerivativeOrder:
 
 
 def loss_derivative_order(
-    derivatives: Mapping[str, xr.DataArray], sizes: Mapping[str, float], *, threshold: float = 0.5
+    derivatives: Mapping[str, xr.DataArray], sizes: Mapping[str, int | float], *, threshold: int | float = 0.5
 ) -> DerivativeOrder:
     """Whether larger or smaller models' losses fall faster at each snapshot, and where that inverts.
 
@@ -145,7 +145,7 @@ def _order(
 
 
 def _inversions(
-    logarithms: Float[np.ndarray, "snapshot"], order: Float[np.ndarray, "snapshot"], threshold: float
+    logarithms: Float[np.ndarray, "snapshot"], order: Float[np.ndarray, "snapshot"], threshold: int | float
 ) -> tuple[float, ...]:
     """Tokens at which the order passes from one clear sign to the other."""
     clear = np.flatnonzero(np.abs(order) >= threshold)

@@ -9,7 +9,7 @@ from ih_lens.errors import InputError
 
 
 def local_slopes(
-    values: Float[np.ndarray, "*leading point"], places: Float[np.ndarray, "point"], span: float
+    values: Float[np.ndarray, "*leading point"], places: Float[np.ndarray, "point"], span: int | float
 ) -> Float[np.ndarray, "*leading point"]:
     """The slope of each curve at each of its points.
 

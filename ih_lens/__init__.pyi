@@ -146,6 +146,7 @@ from .report.table import ModelAnalysisTable as ModelAnalysisTable
 from .results import AblationLosses as AblationLosses
 from .results import HeadScores as HeadScores
 from .results import TokenLosses as TokenLosses
+from .results import stack_snapshots as stack_snapshots
 from .training.config import TrainConfig as TrainConfig
 from .training.schedule import at_steps as at_steps
 from .training.schedule import every as every

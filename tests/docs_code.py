@@ -33,21 +33,22 @@ class Page:
 
     Attributes:
         shorter: what is replaced in its code so that it takes seconds.
-        names: of prepared objects that this page has under another name: {name in the page: prepared name}.
         files: of `FILES`, laid into the folder first: what the page takes as being there.
         given: whether the page may use prepared names; a page that claims to run as it stands may not.
     """
 
     shorter: Mapping[str, str] = field(default_factory=dict)
-    names: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     given: bool = True
 
 
 PAGES: dict[str, Page] = {
-    "README.md": Page(names={"tokens": "few_tokens"}),
+    "README.md": Page({', kind="pattern_preserving")': ', kind="pattern_preserving", heads=["L5H5"])'}),
     "docs/index.md": Page(
         {"n_steps=800": "n_steps=8", "every(20)": "every(4)", "d_model=64": "d_model=16"}, given=False
+    ),
+    "docs/tutorial.md": Page(
+        {"n_steps=600": "n_steps=8", "every(20)": "every(4), n_held_out=32", "d_model=64": "d_model=16"}, given=False
     ),
     "docs/clamping.md": Page(
         {
@@ -60,6 +61,7 @@ PAGES: dict[str, Page] = {
         given=False,
     ),
     "docs/your-model.md": Page({', device="cuda"': ""}),
+    "docs/your-data.md": Page({"n_examples=100": "n_examples=4"}, files=("books",)),
     "docs/published-checkpoints.md": Page(
         {"n_examples=100": "n_examples=4, n_pos=64"}, files=("runs/2L of pythia's tokens",)
     ),
@@ -115,7 +117,6 @@ def run_page(page: str, folder: Path, prepared: Prepared, monkeypatch: pytest.Mo
         FILES[name](prepared, folder / name.partition(" of ")[0])
     monkeypatch.setattr(plotly.io, "show", lambda figure, *_, **__: figure.to_json())
     namespace: dict[str, Any] = {"__name__": Path(page).stem.replace("-", "_")}
-    namespace |= {name: prepared[other] for name, other in how.names.items()}
     for block in code:
         _run(block, how, namespace, prepared if how.given else None)
     return namespace

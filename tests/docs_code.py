@@ -19,7 +19,11 @@ import plotly.io
 import pytest
 import typer
 
+import ih_lens as ih
 from ih_lens.cli import app
+from ih_lens.measure.ablation import ABLATIONS
+from ih_lens.measure.ablation.replacements import REPLACEMENTS
+from ih_lens.models.loading import LOADERS
 from tests.docs_names import FILES, Prepared
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +54,15 @@ PAGES: dict[str, Page] = {
     "docs/tutorial.md": Page(
         {"n_steps=600": "n_steps=8", "every(20)": "every(4), n_held_out=32", "d_model=64": "d_model=16"}, given=False
     ),
+    "docs/paper.md": Page(
+        {
+            "n_steps=600": "n_steps=16",
+            "every(15)": "every(4)",
+            '"d_model": 64': '"d_model": 16',
+            "n_held_out=512": "n_held_out=16",
+        },
+        given=False,
+    ),
     "docs/clamping.md": Page(
         {
             "n_steps=700": "n_steps=12",
@@ -78,6 +91,9 @@ NOT_RUN: dict[str, str] = {
     "ray.init(address": "needs a cluster; tests/report/test_backends.py runs a table on one",
 }
 """Blocks that are compiled only: something that occurs in them, and why."""
+
+REGISTRIES: list[dict[str, Any]] = [ih.EVALUATORS, ih.CLAMPS, ABLATIONS, REPLACEMENTS, LOADERS]
+"""Tables of the library that pages about extending it add to."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +133,22 @@ def run_page(page: str, folder: Path, prepared: Prepared, monkeypatch: pytest.Mo
         FILES[name](prepared, folder / name.partition(" of ")[0])
     monkeypatch.setattr(plotly.io, "show", lambda figure, *_, **__: figure.to_json())
     namespace: dict[str, Any] = {"__name__": Path(page).stem.replace("-", "_")}
-    for block in code:
-        _run(block, how, namespace, prepared if how.given else None)
+    with _registries_kept():
+        for block in code:
+            _run(block, how, namespace, prepared if how.given else None)
     return namespace
+
+
+@contextlib.contextmanager
+def _registries_kept() -> Iterator[None]:
+    """What a page adds to a table of the library is taken out again."""
+    before = [dict(registry) for registry in REGISTRIES]
+    try:
+        yield
+    finally:
+        for registry, content in zip(REGISTRIES, before, strict=True):
+            registry.clear()
+            registry.update(content)
 
 
 def _run(block: Block, how: Page, namespace: dict[str, Any], prepared: Prepared | None) -> None:

@@ -9,10 +9,9 @@ import pytest
 import ih_lens as ih
 from tests.docs_code import PAGES, ROOT, blocks, check_command, command_lines, pages, run_page
 from tests.docs_names import Prepared, fill
-from tests.helpers import tiny_model
 from tests.models.hub_stand_in import connect, forget_connections, serving
 
-OWN_TESTS = {"docs/clamping.md": "test_clamping_page.py"}
+OWN_TESTS = {"docs/clamping.md": "test_clamping_page.py", "docs/extending.md": "test_extending_page.py"}
 """Pages whose code is run by a test that also looks at what it gave."""
 PYTHON = [page for page in pages() if blocks(page, "python") and page not in OWN_TESTS]
 PROGRAMS = {"pip", "dask", "ray", "git", "cd", "accelerate", "python", "torchrun"}
@@ -32,18 +31,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
 
 @pytest.mark.parametrize("page", PYTHON)
 def test_code_runs(page: str, tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
-    namespace = run_page(page, tmp_path, prepared, monkeypatch)
-    if page == "docs/extending.md":
-        _check_the_evaluator(namespace["FirstToken"](length=9))
-
-
-def _check_the_evaluator(evaluator: object) -> None:
-    model = tiny_model("attention_only")
-    scores = ih.score_heads(model, evaluators=[evaluator])
-    assert scores["first_token"].shape == (2, 4)
-    _, cache = model.run_with_cache(ih.random_tokens(model, length=9))
-    expected = cache["blocks.1.attn.hook_pattern"][:, :, 1:, 0].mean(dim=(0, 2))
-    assert abs(scores.to_tensor("first_token")[1] - expected).max() < 1e-9
+    run_page(page, tmp_path, prepared, monkeypatch)
 
 
 def test_no_special_treatment_is_left_over() -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +88,7 @@ class HeadsOnText:
                     f"{self.heads[0]} to {self.heads[-1]}; give those of the same model, of one snapshot"
                 )
         added = {name: tuple(float(grid[head]) for head in self.heads) for name, grid in grids.items()}
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return HeadsOnText(**{**fields, "scores": {**added, **self.scores}})
+        return replace(self, scores={**added, **self.scores})
 
     def save(self, path: str | Path) -> Path:
         """Write everything as one safetensors file, in one step.

@@ -1,6 +1,6 @@
 // One panel: the maps and the twice coloured text of one head, or of an average.
 
-const MAP_PIXELS = 256, N_STRONGEST = 6;
+const MAP_PIXELS = 256, N_STRONGEST = 5;
 const QUIET = /([·↵→∅◌\u2400-\u2421])/;
 
 const make = (tag, properties = {}, ...children) => {
@@ -14,6 +14,8 @@ const number = (value, kind) => {
   const text = value === 0 ? "0" : String(Number(value.toPrecision(4)));
   return kind === "attribution" && value > 0 ? `+${text}` : text;
 };
+
+const fixed = (value, kind) => (kind === "attribution" && value > 0 ? "+" : "") + value.toFixed(3);
 
 const short = (place) => `${record.tokens[place].replaceAll("\n", "")}`;
 
@@ -49,16 +51,16 @@ class Column {
       if (record.only_ids || /^[·↵→]/.test(record.tokens[place])) this.text.append(make("wbr"));
       this.text.append(span);
     }
+    this.marked = { selected: null, pointed: null };
     this.painted = new Array(this.spans.length).fill("");
-    const title = kind === "pattern" ? "Attention" : "Logit attribution";
-    const numbers = make("div", {}, this.scale, this.pair, this.strongest);
-    this.root = make("div", { className: `column ${kind}` }, make("h3", { textContent: title }), this.says);
+    const title = make("h3", { textContent: kind === "pattern" ? "Attention" : "Logit attribution" });
+    this.root = make("div", { className: `column ${kind}` });
     if (kind === "attribution" && record.not_attributed) {
-      this.says.textContent = "Not shown:";
-      this.root.append(make("p", { className: "missing", textContent: record.not_attributed }));
+      this.root.append(title, make("p", { className: "missing", textContent: record.not_attributed }));
       return;
     }
-    this.root.append(make("div", { className: "overview" }, this.map, numbers), this.text);
+    const numbers = make("div", { className: "numbers" }, title, this.says, this.scale, this.pair, this.strongest);
+    this.root.append(make("div", { className: "overview" }, this.map, make("div", { className: "readout" }, numbers)), this.text);
   }
 
   set(matrix) {
@@ -77,7 +79,10 @@ class Column {
     for (let place = 0; place < n; place++) {
       const background = this.background(this.values[place] / this.top, colour, state);
       if (background === this.painted[place]) continue;
-      this.spans[place].style.background = this.painted[place] = background;
+      const { style } = this.spans[place];
+      if (background.startsWith("rgba") && !this.painted[place].startsWith("rep")) style.backgroundColor = background;
+      else style.background = background;
+      this.painted[place] = background;
     }
     this.mark(state);
     this.describe(state);
@@ -100,9 +105,11 @@ class Column {
   }
 
   mark({ selected, pointed, direction }) {
-    for (const [name, place] of [["selected", selected], ["pointed", pointed]]) {
-      this.text.querySelectorAll(`.${name}`).forEach((span) => span.classList.remove(name));
+    for (const [name, place] of Object.entries({ selected, pointed })) {
+      if (this.marked[name] === place) continue;
+      if (this.marked[name] !== null) this.spans[this.marked[name]].classList.remove(name);
       if (place !== null) this.spans[place].classList.add(name);
+      this.marked[name] = place;
     }
     const n = this.spans.length, [across, down] = this.lines;
     for (const [line, place, along] of [[across, direction === "destination" ? selected : pointed, "top"], [down, direction === "source" ? selected : pointed, "left"]]) {
@@ -122,12 +129,13 @@ class Column {
     this.high.textContent = number(this.top, this.kind) + unit;
     const value = pointed === null ? NaN : this.values[pointed];
     const name = this.kind === "pattern" ? "attention" : "attribution";
-    this.pair.textContent = locked && pointed !== null ? `[${pointed}] ${short(pointed)}: ${name} ${number(value, this.kind)}` : "";
+    if (!locked || pointed === null) this.pair.textContent = "Strongest:";
+    else this.pair.replaceChildren(`Pointed at ${short(pointed)} at ${pointed}: ${name} `, make("b", { textContent: number(value, this.kind) }));
     const order = [...this.values.keys()].filter((place) => this.values[place] > 0 || (lowered && this.values[place] < 0));
     order.sort((one, other) => Math.abs(this.values[other]) - Math.abs(this.values[one]));
     this.strongest.replaceChildren(
       ...order.slice(0, N_STRONGEST).flatMap((place) => [
-        make("dt", { textContent: number(this.values[place], this.kind) }),
+        make("dt", { textContent: fixed(this.values[place], this.kind) }),
         make("dd", {}, `${short(place)} `, make("small", { textContent: `at ${place}` })),
       ]),
     );
@@ -159,7 +167,7 @@ function saying(kind, selected, direction) {
     return red ? "Nothing selected. Each token: the most attention that a later token pays to it."
       : "Nothing selected. Each token: the most that it raised the logit of a later token.";
   }
-  const token = `[${selected}] ${short(selected)}`, n = record.tokens.length;
+  const token = `${short(selected)} at ${selected}`, n = record.tokens.length;
   if (red) {
     return direction === "destination" ? `From ${token}: where the head looks, to predict the next token.`
       : `To ${token}: which tokens look at it.`;

@@ -52,6 +52,7 @@ async function show() {
       found.push(matrices);
     }
     while (panels.length < found.length) panels.push(newPanel());
+    $("#panels").style.setProperty("--panels", found.length);
     panels.splice(found.length).forEach((panel) => panel.root.remove());
     found.forEach((matrices, place) => {
       matrices.forEach((matrix, column) => panels[place].columns[column].set(matrix));

@@ -63,6 +63,7 @@ PAGES: dict[str, Page] = {
         },
         given=False,
     ),
+    "docs/definitions.md": Page(files=("runs/2L",), given=False),
     "docs/clamping.md": Page(
         {
             "n_steps=700": "n_steps=12",

@@ -15,7 +15,7 @@ const number = (value, kind) => {
   return kind === "attribution" && value > 0 ? `+${text}` : text;
 };
 
-const fixed = (value, kind) => (kind === "attribution" && value > 0 ? "+" : "") + value.toFixed(3);
+const brief = (value, kind) => (kind === "attribution" && value > 0 ? "+" : "") + Number(value.toPrecision(3));
 
 const short = (place) => `${record.tokens[place].replaceAll("\n", "")}`;
 
@@ -135,7 +135,7 @@ class Column {
     order.sort((one, other) => Math.abs(this.values[other]) - Math.abs(this.values[one]));
     this.strongest.replaceChildren(
       ...order.slice(0, N_STRONGEST).flatMap((place) => [
-        make("dt", { textContent: fixed(this.values[place], this.kind) }),
+        make("dt", { textContent: brief(this.values[place], this.kind) }),
         make("dd", {}, `${short(place)} `, make("small", { textContent: `at ${place}` })),
       ]),
     );

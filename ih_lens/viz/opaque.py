@@ -1,5 +1,6 @@
 """Which heads a figure draws opaque: the paper's rule for models with more than 100 heads, or what the caller says."""
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import xarray as xr
@@ -24,3 +25,8 @@ def chosen_opaque(opaque: Opaque, name: str, values: xr.DataArray) -> xr.DataArr
     if opaque is True:
         return opaque_heads(abs(values))
     return None if opaque is False else opaque.get(name)
+
+
+def some_translucent(samples: Iterable[xr.DataArray | None]) -> bool:
+    """Whether any model has heads that are not opaque."""
+    return any(sample is not None and not bool(sample.all()) for sample in samples)

@@ -18,9 +18,15 @@ from ih_lens.viz.heads import plot_prefix_matching as plot_prefix_matching
 from ih_lens.viz.heads import plot_qk_eigenvalue_trace as plot_qk_eigenvalue_trace
 from ih_lens.viz.heat_maps import plot_loss_by_context_index as plot_loss_by_context_index
 from ih_lens.viz.heat_maps import plot_loss_derivative as plot_loss_derivative
+from ih_lens.viz.joint import plot_joint_scores as plot_joint_scores
+from ih_lens.viz.mosaic import plot_head_mosaic as plot_head_mosaic
+from ih_lens.viz.score_by_depth import plot_score_by_depth as plot_score_by_depth
 from ih_lens.viz.series import plot_in_context_learning as plot_in_context_learning
 from ih_lens.viz.series import plot_loss as plot_loss
 from ih_lens.viz.trajectories import plot_token_loss_pca as plot_token_loss_pca
+from ih_lens.viz.validation import plot_copying_validation as plot_copying_validation
+from ih_lens.viz.validation import plot_prefix_matching_validation as plot_prefix_matching_validation
+from ih_lens.viz.validation import plot_score_agreement as plot_score_agreement
 from ih_lens.viz.viewer.view import induction_view as induction_view
 from ih_lens.viz.visible_tokens import visible_token as visible_token
 from ih_lens.viz.visible_tokens import visible_tokens as visible_tokens

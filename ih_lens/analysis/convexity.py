@@ -22,6 +22,7 @@ class NonConvexSpan:
         height: how high, in nats.
         stderr: standard error of the height over examples, paired.
         start_loss, end_loss: mean loss at the ends, in nats.
+        per: on which axis the line is straight, "tokens" or "log_tokens".
     """
 
     start: float
@@ -31,10 +32,11 @@ class NonConvexSpan:
     stderr: float
     start_loss: float
     end_loss: float
+    per: str
 
 
 def non_convex_spans(
-    losses: TokenLosses, *, per: str = "tokens", min_stderrs: int | float = 3.0, min_share: int | float = 0.01
+    losses: TokenLosses, *, per: str = "tokens", min_stderrs: int | float = 5.0, min_share: int | float = 0.01
 ) -> tuple[NonConvexSpan, ...]:
     """Find where the loss over training is not convex: where it does not flatten steadily.
 
@@ -48,7 +50,8 @@ def non_convex_spans(
         losses: stacked over snapshots, of two examples or more.
         per: "tokens" as in the paper's figure of loss curves, or "log_tokens", on which a curve of another shape is
             convex: the flat beginning of training, for example, is then found too. Without the snapshot at 0 tokens.
-        min_stderrs: smallest height in standard errors.
+        min_stderrs: smallest height in standard errors; more than one would ask of a single number, because it is the
+            largest of as many as there are triples of snapshots.
         min_share: smallest height as a share of the highest mean loss less the lowest.
 
     Returns:
@@ -81,7 +84,7 @@ def non_convex_spans(
         height, stderr = float(above[top]), float(heights.std(ddof=1) / np.sqrt(len(heights)))
         if height >= min_stderrs * stderr and height >= min_share * float(np.ptp(means)):
             where = (float(tokens[start]), float(tokens[end]), float(tokens[start + top]))
-            spans.append(NonConvexSpan(*where, height, stderr, float(means[start]), float(means[end])))
+            spans.append(NonConvexSpan(*where, height, stderr, float(means[start]), float(means[end]), per))
     return tuple(spans)
 
 

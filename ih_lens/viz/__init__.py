@@ -3,6 +3,8 @@
 `clamping` has those of trainings under clamps.
 """
 
+from ih_lens.viz.across_models import plot_loss_token_derivative as plot_loss_token_derivative
+from ih_lens.viz.across_models import plot_losses_across_context as plot_losses_across_context
 from ih_lens.viz.clamping import plot_condition_losses as plot_condition_losses
 from ih_lens.viz.clamping import plot_dissociation as plot_dissociation
 from ih_lens.viz.clamping import plot_learning_times as plot_learning_times
@@ -21,9 +23,13 @@ from ih_lens.viz.heat_maps import plot_loss_derivative as plot_loss_derivative
 from ih_lens.viz.joint import plot_joint_scores as plot_joint_scores
 from ih_lens.viz.mosaic import plot_head_mosaic as plot_head_mosaic
 from ih_lens.viz.score_by_depth import plot_score_by_depth as plot_score_by_depth
+from ih_lens.viz.sensitivity import plot_in_context_learning_by_early_index as plot_in_context_learning_by_early_index
+from ih_lens.viz.sensitivity import plot_in_context_learning_sensitivity as plot_in_context_learning_sensitivity
 from ih_lens.viz.series import plot_in_context_learning as plot_in_context_learning
 from ih_lens.viz.series import plot_loss as plot_loss
+from ih_lens.viz.series import plot_loss_divergence as plot_loss_divergence
 from ih_lens.viz.trajectories import plot_token_loss_pca as plot_token_loss_pca
+from ih_lens.viz.trajectories import plot_token_loss_pca_together as plot_token_loss_pca_together
 from ih_lens.viz.validation import plot_copying_validation as plot_copying_validation
 from ih_lens.viz.validation import plot_prefix_matching_validation as plot_prefix_matching_validation
 from ih_lens.viz.validation import plot_score_agreement as plot_score_agreement

@@ -24,7 +24,8 @@ PALE = "#B9CBE0"
 EMPTY = "#F0F0F0"
 """A panel without data."""
 
-BAND = {"opacity": 0.3, "layer": "below", "line": {"width": 0}}
+BAND_OPACITY = 0.3
+BAND = {"opacity": BAND_OPACITY, "layer": "below", "line": {"width": 0}}
 """The phase change behind lines."""
 
 BAND_ON_MAP = {
@@ -40,6 +41,9 @@ GREY = "#6B6B6B"
 
 CATEGORIES = ("#0346D6", "#C35801", "#017B59", "#B6579B", "#3694FC", "#724218", "#1D325E")
 """Lines and points that have no order, such as seeds; the orange of the phase change is none of them."""
+
+ABOVE_ZERO, BELOW_ZERO, UNDEFINED = "#5AA5E8", "#F2994A", "#D5D5D5"
+"""Behind dark text: the fullest colour of each sign, from white at zero; and no number."""
 
 HEAD_TYPES: dict[str, tuple[str, str, str]] = {
     "other": ("other", "#8E908B", "solid"),
@@ -59,7 +63,7 @@ DERIVATIVE_SCALE = "PRGn"
 
 LEFT, RIGHT, TOP, BOTTOM = 80, 165, 56, 62
 """Margins in pixels, the same in all rows, so that the columns of a table stand below each other."""
-GAP = 14
+GAP = 24
 PANEL_HEIGHT = 190
 
 _AXIS = {

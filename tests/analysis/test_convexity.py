@@ -57,7 +57,7 @@ def test_the_standard_error_is_that_of_the_same_examples_at_three_snapshots():
 
 def test_noise_is_no_bump_unless_one_asks_for_it():
     losses = training(convex(), noise=0.2)
-    assert ih.non_convex_spans(losses, min_stderrs=4) == ()
+    assert ih.non_convex_spans(losses) == ()
     spans = ih.non_convex_spans(losses, min_stderrs=0, min_share=0)
     assert spans
     assert ih.non_convex_spans(losses, min_stderrs=0, min_share=0.5) == ()

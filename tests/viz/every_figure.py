@@ -8,6 +8,7 @@ line to EVERY_FIGURE, under the name of the function; `NAME (what is special)` a
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import kaleido
@@ -20,7 +21,7 @@ from PIL import Image
 import ih_lens as ih
 from ih_lens import viz
 from tests.viz import realistic
-from tests.viz.realistic import BANDS, LAYERS
+from tests.viz.realistic import BANDS, LAYERS, SIZES
 
 Draw = Callable[[], go.Figure]
 
@@ -30,15 +31,35 @@ def _maps(*, derivative: bool = False) -> dict[str, xr.DataArray]:
     return {name: ih.loss_derivative(values) for name, values in means.items()} if derivative else dict(means)
 
 
+@cache
+def _losses(name: str) -> ih.TokenLosses:
+    return realistic.losses(LAYERS[name])
+
+
 def _curves() -> dict[str, xr.DataArray]:
-    return {name: ih.loss_curve(realistic.losses(layers, n_indices=127)) for name, layers in LAYERS.items()}
+    return {name: ih.loss_curve(_losses(name)) for name in LAYERS}
+
+
+def _bumps() -> dict[str, tuple[ih.NonConvexSpan, ...]]:
+    return {name: ih.non_convex_spans(_losses(name)) for name in LAYERS}
+
+
+def _slopes() -> dict[str, xr.DataArray]:
+    return {name: ih.loss_token_derivative(_losses(name), span=0.3) for name in LAYERS}
+
+
+def _sensitivities() -> dict[str, xr.DataArray]:
+    return {
+        name: ih.in_context_learning_sensitivity(values.isel(snapshot=-1), **_INDICES)
+        for name, values in _maps().items()
+    }
+
+
+_INDICES = {"late": [20, 50, 100, 200, 300, 500], "early": [2, 5, 10, 20, 50, 100, 200]}
 
 
 def _scores() -> dict[str, xr.DataArray]:
-    return {
-        name: ih.in_context_learning_score(realistic.losses(layers, n_indices=127), late=116, early=50)
-        for name, layers in LAYERS.items()
-    }
+    return {name: ih.in_context_learning_score(_losses(name)) for name in LAYERS}
 
 
 def _heads() -> dict[str, xr.DataArray]:
@@ -51,6 +72,11 @@ def _types() -> dict[str, xr.DataArray]:
 
 def _last_heads() -> xr.DataArray:
     return realistic.heads(6).isel(snapshot=-1)
+
+
+def _all_scores() -> dict[str, ih.HeadScores]:
+    sizes = {"1L": (1, 8), "2L": (2, 8), "6L": (6, 8), "12L": (12, 12), "24L": (24, 16)}
+    return {name: realistic.all_scores(*size, seed=size[0]) for name, size in sizes.items()}
 
 
 def _paths() -> dict[str, xr.DataArray]:
@@ -124,6 +150,27 @@ EVERY_FIGURE: dict[str, Draw] = {
     "plot_token_loss_pca": lambda: viz.plot_token_loss_pca(
         _paths(), explained_variance_ratio=[0.71, 0.2], phase_changes=BANDS
     ),
+    "plot_token_loss_pca_together": lambda: viz.plot_token_loss_pca_together(
+        _paths(), explained_variance_ratio=[0.71, 0.2], phase_changes=BANDS
+    ),
+    "plot_loss (bumps)": lambda: viz.plot_loss(_curves(), phase_changes=BANDS, bumps=_bumps()),
+    "plot_loss_divergence": lambda: viz.plot_loss_divergence(
+        {name: ih.loss_difference(_losses(name), _losses("1L")) for name in LAYERS if name != "1L"},
+        reference="1L",
+        phase_changes={name: band for name, band in BANDS.items() if name != "1L"},
+        log_tokens=True,
+    ),
+    "plot_in_context_learning_sensitivity": lambda: viz.plot_in_context_learning_sensitivity(_sensitivities()),
+    "plot_in_context_learning_by_early_index": lambda: viz.plot_in_context_learning_by_early_index(_sensitivities()),
+    "plot_losses_across_context": lambda: viz.plot_losses_across_context(
+        {name: values.isel(snapshot=-1) for name, values in _maps().items()}, smoothing=2
+    ),
+    "plot_losses_across_context (difference)": lambda: viz.plot_losses_across_context(
+        {name: values.isel(snapshot=-1) for name, values in _maps().items()}, relative_to="1L"
+    ),
+    "plot_loss_token_derivative": lambda: viz.plot_loss_token_derivative(
+        _slopes(), order=ih.loss_derivative_order(_slopes(), SIZES), phase_changes=BANDS
+    ),
     "plot_heads_by_depth": lambda: viz.plot_heads_by_depth(
         _heads(), title="Prefix matching", y_title="score (0 to 1)", phase_changes=BANDS
     ),
@@ -136,6 +183,17 @@ EVERY_FIGURE: dict[str, Draw] = {
     "plot_in_context_learning_attribution": lambda: viz.plot_in_context_learning_attribution(
         _heads(), _types(), phase_changes=BANDS
     ),
+    "plot_head_mosaic": lambda: viz.plot_head_mosaic(_all_scores(), "prefix_matching"),
+    "plot_head_mosaic (undefined)": lambda: viz.plot_head_mosaic(_all_scores(), "qk_eigenvalue_trace"),
+    "plot_joint_scores": lambda: viz.plot_joint_scores({"12L": realistic.all_scores(12, 12)}),
+    "plot_joint_scores (models)": lambda: viz.plot_joint_scores(_all_scores()),
+    "plot_score_agreement": lambda: viz.plot_score_agreement(_all_scores(), "previous_token", "copying"),
+    "plot_copying_validation": lambda: viz.plot_copying_validation(_all_scores()),
+    "plot_prefix_matching_validation": lambda: viz.plot_prefix_matching_validation(_all_scores()),
+    "plot_prefix_matching_validation (together)": lambda: viz.plot_prefix_matching_validation(
+        _all_scores(), together=True
+    ),
+    "plot_score_by_depth": lambda: viz.plot_score_by_depth(_all_scores()),
     "plot_head_map": lambda: viz.plot_head_map(_last_heads(), title="Prefix matching", unit="score (0 to 1)"),
     "plot_condition_losses": lambda: viz.plot_condition_losses(_conditions(), levels={"threshold": 0.28}),
     "plot_learning_times": lambda: viz.plot_learning_times(_learning_times()),

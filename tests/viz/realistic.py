@@ -5,6 +5,7 @@ the context between 2.5 and 5 billion tokens.
 """
 
 import numpy as np
+import torch
 import xarray as xr
 
 import ih_lens as ih
@@ -33,9 +34,9 @@ def mean_losses(layers: int, elapsed: np.ndarray, n_indices: int = 511) -> np.nd
         + 0.9 * layers**-0.2
         + (11 - 3.3 / size - 0.9 * layers**-0.2) * (1 + billions / 0.05) ** (-0.42 * size)
     )
-    learned = 1 / (1 + np.exp(-6 * np.log(np.maximum(billions, 1e-6) / 3.6)))
+    learned = 1 / (1 + np.exp(-16 * np.log(np.maximum(billions, 1e-6) / 3.6)))
     near = 0.55 * np.log(np.minimum(index, 50) / 50) * np.minimum(billions / 0.1, 1)
-    late_gain = 0.17 if layers > 1 else 0.03
+    late_gain = 0.2 if layers > 1 else 0.03
     far = late_gain * np.log(np.maximum(index / 25, 1))
     return base - near - far * learned
 
@@ -58,7 +59,7 @@ def losses(layers: int, n_snapshots: int = 60, n_examples: int = 64, n_indices: 
     generator = np.random.default_rng(0)
     hard = generator.normal(0, 0.8, (n_examples, n_indices))
     drawn = np.random.default_rng(layers)
-    results = [losses_of(mean + hard + drawn.normal(0, 0.05, hard.shape), at=(50, n_indices - 11)) for mean in means]
+    results = [losses_of(mean + hard + drawn.normal(0, 0.02, hard.shape), at=(50, 500)) for mean in means]
     return stack_snapshots(results, [int(count) // 65536 for count in elapsed], [int(count) for count in elapsed])
 
 
@@ -71,6 +72,30 @@ def heads(layers: int, n_heads: int = 12, n_snapshots: int = 60) -> xr.DataArray
     rise = 1 / (1 + np.exp(-8 * np.log(np.maximum(elapsed, 1) / 3.6e9)))
     scores = rise[:, None, None] * height + np.abs(generator.normal(0.02, 0.01, (n_snapshots, layers, n_heads)))
     return xr.DataArray(scores, dims=("snapshot", "layer", "head"), coords={"tokens_elapsed": ("snapshot", elapsed)})
+
+
+def all_scores(n_layers: int, n_heads: int, seed: int = 0) -> ih.HeadScores:
+    """All measures at the end of training: induction heads about the middle, most of which copy."""
+    generator = np.random.default_rng(seed)
+    size = (n_layers, n_heads)
+    depth = np.linspace(0, 1, n_layers)[:, None] if n_layers > 1 else np.zeros((1, 1))
+    chance = np.where(depth > 0.1, 0.3 * np.exp(-(((depth - 0.55) / 0.25) ** 2)), 0)
+    is_induction = generator.random(size) < chance
+    matches = np.where(is_induction, 0.1 + 0.85 * generator.random(size) ** 0.7, 0.12 * generator.random(size) ** 3)
+    copies = np.where(is_induction, 1.3 * generator.random(size) - 0.3, generator.normal(0, 0.13, size))
+    trace = 30 * matches + generator.normal(0, 1.5, size)
+    trace[0] = np.nan
+    measures = {
+        "prefix_matching": (matches, (0.0, 1.0)),
+        "copying": (np.clip(copies, -1, 1), (-1.0, 1.0)),
+        "previous_token": (generator.random(size) ** 6, (0.0, 1.0)),
+        "ov_copying_eigenvalues": (np.clip(copies + generator.normal(0, 0.12, size), -1, 1), (-1.0, 1.0)),
+    }
+    tensors = {name: torch.as_tensor(values) for name, (values, _) in measures.items()}
+    attributes = {name: {"range": ends} for name, (_, ends) in measures.items()}
+    return ih.HeadScores.from_tensors(
+        {**tensors, "qk_eigenvalue_trace": torch.as_tensor(trace)}, attributes=attributes
+    )
 
 
 def head_types(scores: xr.DataArray) -> xr.DataArray:

@@ -27,6 +27,8 @@ from .analysis.score_agreement import ScoreAgreement as ScoreAgreement
 from .analysis.score_agreement import score_agreement as score_agreement
 from .analysis.score_by_depth import score_by_depth as score_by_depth
 from .analysis.sensitivity import in_context_learning_sensitivity as in_context_learning_sensitivity
+from .analysis.token_loss_differences import chosen_token_losses as chosen_token_losses
+from .analysis.token_loss_differences import token_loss_differences as token_loss_differences
 from .analysis.token_loss_pca import TokenLossPCA as TokenLossPCA
 from .analysis.token_loss_pca import token_loss_pca as token_loss_pca
 from .clamping._base import Clamp as Clamp

@@ -73,7 +73,7 @@ def test_red_is_row_p_and_blue_the_row_before(browser: "webdriver.Chrome", tmp_p
     page = ViewerPage.opened(browser, ih.viz.induction_view(heads), tmp_path / "view.html")
     page.click(selected)
     assert "where the head looks, to predict the next token" in page.text(".pattern .says")
-    assert f"Predicting {selected} at {selected} itself, from position {selected - 1}" in page.text(
+    assert f"Predicting “{selected}” at {selected} itself, from position {selected - 1}" in page.text(
         ".attribution .says"
     )
     for found, row in (

@@ -1,6 +1,6 @@
 // One panel: the maps and the twice coloured text of one head, or of an average.
 
-const MAP_PIXELS = 256, N_STRONGEST = 5;
+const MAP_PIXELS = 256, N_STRONGEST = 5, N_SCORES = 4;
 const QUIET = /([·↵→∅◌\u2400-\u2421])/;
 
 const make = (tag, properties = {}, ...children) => {
@@ -130,7 +130,7 @@ class Column {
     const value = pointed === null ? NaN : this.values[pointed];
     const name = this.kind === "pattern" ? "attention" : "attribution";
     if (!locked || pointed === null) this.pair.textContent = "Strongest:";
-    else this.pair.replaceChildren(`Pointed at ${short(pointed)} at ${pointed}: ${name} `, make("b", { textContent: number(value, this.kind) }));
+    else this.pair.replaceChildren(`“${short(pointed)}” at ${pointed}: ${name} `, make("b", { textContent: number(value, this.kind) }));
     const order = [...this.values.keys()].filter((place) => this.values[place] > 0 || (lowered && this.values[place] < 0));
     order.sort((one, other) => Math.abs(this.values[other]) - Math.abs(this.values[one]));
     this.strongest.replaceChildren(
@@ -167,7 +167,7 @@ function saying(kind, selected, direction) {
     return red ? "Nothing selected. Each token: the most attention that a later token pays to it."
       : "Nothing selected. Each token: the most that it raised the logit of a later token.";
   }
-  const token = `${short(selected)} at ${selected}`, n = record.tokens.length;
+  const token = `“${short(selected)}” at ${selected}`, n = record.tokens.length;
   if (red) {
     return direction === "destination" ? `From ${token}: where the head looks, to predict the next token.`
       : `To ${token}: which tokens look at it.`;
@@ -190,7 +190,7 @@ class Panel {
     const names = heads.map((head) => record.heads[head]);
     const title = heads.length === 1 ? names[0] : `average of ${heads.length} heads`;
     const about = heads.length > 1 ? names.slice(0, 12).join(" ") + (names.length > 12 ? " …" : "")
-      : Object.entries(record.scores).filter(([, values]) => values[heads[0]] !== null)
+      : Object.entries(record.scores).filter(([, values]) => values[heads[0]] !== null).slice(0, N_SCORES)
         .map(([score, values]) => `${score} ${values[heads[0]].toFixed(2)}`).join(" · ");
     this.title.replaceChildren(title, make("span", { textContent: about }));
     this.root.dataset.heads = names.join(" ");

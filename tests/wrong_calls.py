@@ -43,6 +43,9 @@ LIBRARY = [
     "ih.in_context_learning_score(ih.token_losses(model, evals), late=3, early=3.5)",
     "ih.phase_change([0, 50, 25], [0.0, -1.0, -2.0])",
     "ih.phase_change([0, 50], [0.0, -1.0, -2.0])",
+    "ih.in_context_learning_sensitivity(ih.token_losses(model, evals), late=[99])",
+    "ih.loss_token_derivative(ih.token_losses(model, evals))",
+    "ih.non_convex_spans(ih.token_losses(model, evals))",
     "ih.before_and_after_vector(ih.token_losses(model, evals), ih.token_losses(model, other_evals))",
     "ih.token_loss_pca([])",
     "ih.attention_only(n_layers=2, d_model=100, n_heads=8)",
@@ -94,6 +97,10 @@ LIBRARY = [
     "ih.ExemplarLabels(n_new_label_pairs=9)",
     "ih.MarkovChains(n_states=1)",
     "ih.RepeatedPeriod(max_period=48)",
+    "ih.viz.plot_loss({})",
+    "ih.viz.plot_loss({'2L': ih.loss_curve(ih.token_losses(model, evals))})",
+    "ih.viz.save_figure(ih.viz.plot_losses_across_context({'2L': ih.loss_by_context_index(ih.token_losses(model, "
+    "evals))}), folder / 'loss.gif')",
 ]
 
 COMMAND_LINE = [

@@ -12,14 +12,14 @@ _DIMS = ("layer", "head", "earlier_layer", "earlier_head")
 
 
 def above_baseline(scores: xr.DataArray) -> xr.DataArray:
-    """Composition scores minus what random heads of the same widths score, in standard deviations of the latter.
+    """Composition scores minus what random heads of the same widths score, [layer, head, earlier_layer, earlier_head].
 
     Raises:
         InputError: if these are no composition scores with their baseline.
 
     Examples:
         >>> above_baseline(composition_scores(model)).max().item()
-        12.5
+        0.31
     """
     if set(scores.dims) != set(_DIMS) or not {"baseline_mean", "baseline_std"} <= set(scores.coords):
         raise InputError(
@@ -27,7 +27,7 @@ def above_baseline(scores: xr.DataArray) -> xr.DataArray:
             f"{list(scores.dims)}; take them from composition_scores, and choose a snapshot with .isel first"
         )
     ordered = scores.transpose(*_DIMS)
-    return (ordered - ordered["baseline_mean"]) / ordered["baseline_std"]
+    return (ordered - ordered["baseline_mean"]).assign_attrs(scores.attrs)
 
 
 def strongest_compositions(scores: xr.DataArray, k: int = 30) -> pd.DataFrame:
@@ -38,16 +38,16 @@ def strongest_compositions(scores: xr.DataArray, k: int = 30) -> pd.DataFrame:
         k: number of pairs; fewer are given where fewer are defined.
 
     Returns:
-        One row per pair, best first: `head` and `earlier_head` (as `HeadIndex`), `score`, and `above_baseline` in
-        standard deviations of the baseline.
+        One row per pair, best first: `head` and `earlier_head` (as `HeadIndex`), `score`, `above_baseline` (score minus
+        the mean of random heads of the same widths) and `deviations` (the same in standard deviations of those).
 
     Raises:
         InputError: if these are no composition scores with their baseline.
 
     Examples:
         >>> strongest_compositions(composition_scores(model), k=1)
-           head earlier_head     score  above_baseline
-        0  L1H0         L0H0  0.521...        84.80...
+           head earlier_head  score  above_baseline  deviations
+        0  L1H0         L0H0   0.52            0.44        84.8
     """
     above = above_baseline(scores).to_numpy()
     numbers = scores.transpose(*_DIMS).to_numpy()
@@ -59,7 +59,8 @@ def strongest_compositions(scores: xr.DataArray, k: int = 30) -> pd.DataFrame:
             "earlier_head": HeadIndex(int(place[2]), int(place[3])),
             "score": float(numbers[place]),
             "above_baseline": float(above[place]),
+            "deviations": float(above[place]) / float(scores["baseline_std"]),
         }
         for place in places
     ]
-    return pd.DataFrame(rows, columns=["head", "earlier_head", "score", "above_baseline"])
+    return pd.DataFrame(rows, columns=["head", "earlier_head", "score", "above_baseline", "deviations"])

@@ -24,7 +24,8 @@ def test_pairs_come_in_the_order_of_their_scores() -> None:
     for _, pair in pairs.iterrows():
         assert pair["score"] == scores[(*pair["head"], *pair["earlier_head"])]
         assert pair["head"].layer > pair["earlier_head"].layer
-        assert pair["above_baseline"] == (pair["score"] - 0.25) / 0.5
+        assert pair["above_baseline"] == pair["score"] - 0.25
+        assert pair["deviations"] == (pair["score"] - 0.25) / 0.5
     assert isinstance(pairs["head"][0], HeadIndex)
     assert len(ih.strongest_compositions(scores, k=99)) == 12
 
@@ -33,13 +34,13 @@ def test_the_order_of_dimensions_does_not_matter() -> None:
     scores = made_up()
     turned = scores.transpose(*reversed(DIMS))
     assert ih.strongest_compositions(turned).equals(ih.strongest_compositions(scores))
-    xr.testing.assert_equal(above_baseline(turned), (scores - 0.25) / 0.5)
+    xr.testing.assert_equal(above_baseline(turned), scores - 0.25)
 
 
 def test_nothing_composes_in_one_layer() -> None:
     pairs = ih.strongest_compositions(made_up(n_layers=1))
     assert pairs.empty
-    assert list(pairs.columns) == ["head", "earlier_head", "score", "above_baseline"]
+    assert list(pairs.columns) == ["head", "earlier_head", "score", "above_baseline", "deviations"]
 
 
 def test_bad_input_is_explained() -> None:

@@ -12,6 +12,8 @@ from ih_lens.viz.clamping import plot_learning_times as plot_learning_times
 from ih_lens.viz.clamping import plot_losses_by_condition as plot_losses_by_condition
 from ih_lens.viz.clamping import plot_toy_model as plot_toy_model
 from ih_lens.viz.coloured_tokens import coloured_tokens as coloured_tokens
+from ih_lens.viz.composition import plot_composition as plot_composition
+from ih_lens.viz.composition import plot_composition_matrix as plot_composition_matrix
 from ih_lens.viz.export import save_figure as save_figure
 from ih_lens.viz.head_map import plot_head_map as plot_head_map
 from ih_lens.viz.heads import plot_before_and_after as plot_before_and_after

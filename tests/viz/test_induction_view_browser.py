@@ -3,19 +3,19 @@
 import math
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from selenium.webdriver.common.keys import Keys
 
 import ih_lens as ih
 from tests.browser import requested
 from tests.viz.text_heads import HOSTILE, TEXTS, random_heads
-from tests.viz.viewer_page import ViewerPage, row_maximum, wanted_values
 
-if TYPE_CHECKING:
-    from selenium import webdriver
+pytest.importorskip("selenium.webdriver")
+from selenium import webdriver
+from selenium.webdriver.common.keys import Keys
+
+from tests.viz.viewer_page import ViewerPage, agree, row_maximum, wanted_values
 
 HEADS, PATTERNS, ATTRIBUTIONS = random_heads()
 MATRICES = {"pattern": PATTERNS, "attribution": ATTRIBUTIONS}
@@ -24,20 +24,8 @@ FIRST = max(range(3), key=lambda place: HEADS.scores["prefix_matching"][place])
 
 
 @pytest.fixture
-def page(browser: "webdriver.Chrome", tmp_path: Path) -> ViewerPage:
+def page(browser: webdriver.Chrome, tmp_path: Path) -> ViewerPage:
     return ViewerPage.opened(browser, ih.viz.induction_view(HEADS), tmp_path / "view.html")
-
-
-def agree(page: ViewerPage, matrices: dict[str, torch.Tensor], selected: int, direction: str, panel: int = 0) -> None:
-    """The colours of all tokens are what the float matrices say."""
-    for kind, matrix in matrices.items():
-        full = 1.0 if kind == "pattern" else float(matrix.abs().max())
-        wanted = wanted_values(kind, matrix, selected, direction)
-        errors = row_maximum(kind, matrix, selected, direction)
-        for found, value, row in zip(page.strengths(kind, panel), wanted, errors, strict=True):
-            strength = 0.0 if math.isnan(value) else max(value, 0.0) / full
-            # a colour's opacity is itself one of 256, and rounded to three digits
-            assert found == pytest.approx(strength, abs=row / 255 / full + 0.5 / 255 + 0.001), (kind, selected)
 
 
 def test_hovering_colours_by_the_rows_of_both_matrices(page: ViewerPage) -> None:
@@ -67,7 +55,7 @@ def test_numbers_are_within_their_share_of_the_row_maximum(page: ViewerPage, dir
         page.press(Keys.ESCAPE)
 
 
-def test_red_is_row_p_and_blue_the_row_before(browser: "webdriver.Chrome", tmp_path: Path) -> None:
+def test_red_is_row_p_and_blue_the_row_before(browser: webdriver.Chrome, tmp_path: Path) -> None:
     n_pos, selected = 8, 5
     heads, _, _ = random_heads([str(place) for place in range(n_pos)], 1)
     page = ViewerPage.opened(browser, ih.viz.induction_view(heads), tmp_path / "view.html")
@@ -250,7 +238,7 @@ def test_maps_select_too(page: ViewerPage) -> None:
     assert page.selected == 11
 
 
-def test_attention_alone_says_why(browser: "webdriver.Chrome", tmp_path: Path) -> None:
+def test_attention_alone_says_why(browser: webdriver.Chrome, tmp_path: Path) -> None:
     heads, patterns, _ = random_heads(attributed=False)
     page = ViewerPage.opened(browser, ih.viz.induction_view(heads), tmp_path / "view.html")
     assert page.text(".attribution .missing") == "these logits are <no> sums"
@@ -259,7 +247,7 @@ def test_attention_alone_says_why(browser: "webdriver.Chrome", tmp_path: Path) -
     assert browser.get_log("browser") == []
 
 
-def test_hostile_texts_do_nothing_and_nothing_is_asked_for(browser: "webdriver.Chrome", tmp_path: Path) -> None:
+def test_hostile_texts_do_nothing_and_nothing_is_asked_for(browser: webdriver.Chrome, tmp_path: Path) -> None:
     heads, _, _ = random_heads([*HOSTILE, "\u202eabc", "\x00", "😀"])
     requested(browser)
     page = ViewerPage.opened(browser, ih.viz.induction_view(heads, title=HOSTILE[0]), tmp_path / "view.html")
@@ -287,7 +275,7 @@ def test_both_texts_stand_token_beside_token(page: ViewerPage) -> None:
         assert across == pytest.approx(offsets[0][2], abs=0.01)
 
 
-def test_an_old_browser_is_told(browser: "webdriver.Chrome", tmp_path: Path) -> None:
+def test_an_old_browser_is_told(browser: webdriver.Chrome, tmp_path: Path) -> None:
     path = ih.viz.induction_view(HEADS).save(tmp_path / "view.html")
     path.write_text(
         path.read_text(encoding="utf8").replace("window.DecompressionStream", "window.Missing"), encoding="utf8"

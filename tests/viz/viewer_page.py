@@ -2,10 +2,12 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -119,3 +121,15 @@ def row_maximum(kind: str, matrix: Tensor, selected: int, direction: str) -> lis
     n_pos, shift = matrix.shape[0] + (kind == "attribution"), int(kind == "attribution")
     rows = [(selected if direction == "destination" else place) - shift for place in range(n_pos)]
     return [float(matrix[row].abs().max()) if 0 <= row < len(matrix) else 0.0 for row in rows]
+
+
+def agree(page: ViewerPage, matrices: Mapping[str, Tensor], selected: int, direction: str, panel: int = 0) -> None:
+    """The colours of all tokens are what the float matrices say."""
+    for kind, matrix in matrices.items():
+        full = 1.0 if kind == "pattern" else float(matrix.abs().max())
+        wanted = wanted_values(kind, matrix, selected, direction)
+        errors = row_maximum(kind, matrix, selected, direction)
+        for found, value, row in zip(page.strengths(kind, panel), wanted, errors, strict=True):
+            strength = 0.0 if math.isnan(value) else max(value, 0.0) / full
+            # a colour's opacity is itself one of 256, and rounded to three digits
+            assert found == pytest.approx(strength, abs=row / 255 / full + 0.5 / 255 + 0.001), (kind, selected)

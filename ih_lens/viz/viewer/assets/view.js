@@ -61,6 +61,7 @@ async function show() {
     });
     paint();
     $("#status").textContent = told();
+    document.documentElement.dataset.opened ??= performance.now().toFixed();
     document.documentElement.dataset.shown = wantedGroups.map((heads) => heads.map((head) => record.heads[head]).join("+")).join(" ");
   } catch (error) {
     $("#status").textContent = `The data could not be read: ${error.message}`;

@@ -49,7 +49,7 @@ class Page:
 PAGES: dict[str, Page] = {
     "README.md": Page({', kind="pattern_preserving")': ', kind="pattern_preserving", heads=["L5H5"])'}),
     "docs/index.md": Page(
-        {"n_steps=800": "n_steps=8", "every(20)": "every(4)", "d_model=64": "d_model=16"}, given=False
+        {"n_steps=800": "n_steps=8", "every(20)": "every(4), n_held_out=16", "d_model=64": "d_model=16"}, given=False
     ),
     "docs/tutorial.md": Page(
         {"n_steps=600": "n_steps=8", "every(20)": "every(4), n_held_out=32", "d_model=64": "d_model=16"}, given=False

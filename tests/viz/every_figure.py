@@ -183,6 +183,8 @@ EVERY_FIGURE: dict[str, Draw] = {
     "plot_in_context_learning_attribution": lambda: viz.plot_in_context_learning_attribution(
         _heads(), _types(), phase_changes=BANDS
     ),
+    "plot_composition": lambda: viz.plot_composition(realistic.composition(), types=realistic.composition_types()),
+    "plot_composition_matrix": lambda: viz.plot_composition_matrix(realistic.composition()),
     "plot_head_mosaic": lambda: viz.plot_head_mosaic(_all_scores(), "prefix_matching"),
     "plot_head_mosaic (undefined)": lambda: viz.plot_head_mosaic(_all_scores(), "qk_eigenvalue_trace"),
     "plot_joint_scores": lambda: viz.plot_joint_scores({"12L": realistic.all_scores(12, 12)}),

@@ -93,9 +93,29 @@ def all_scores(n_layers: int, n_heads: int, seed: int = 0) -> ih.HeadScores:
     }
     tensors = {name: torch.as_tensor(values) for name, (values, _) in measures.items()}
     attributes = {name: {"range": ends} for name, (_, ends) in measures.items()}
-    return ih.HeadScores.from_tensors(
-        {**tensors, "qk_eigenvalue_trace": torch.as_tensor(trace)}, attributes=attributes
-    )
+    return ih.HeadScores.from_tensors({**tensors, "qk_eigenvalue_trace": torch.as_tensor(trace)}, attributes=attributes)
+
+
+def composition(n_layers: int = 12, n_heads: int = 12) -> xr.DataArray:
+    """Composition scores: two previous-token heads that induction heads read, in a spread as of random heads."""
+    generator = np.random.default_rng(3)
+    values = generator.normal(0.036, 0.002, (n_layers, n_heads, n_layers, n_heads))
+    for layer, head in zip(*np.nonzero(composition_types(n_layers, n_heads).to_numpy() == "induction"), strict=True):
+        values[layer, head, 1, 3] += 0.12 * generator.random()
+        values[layer, head, 2, 8] += 0.05 * generator.random()
+    for layer in range(n_layers):
+        values[layer, :, layer:] = np.nan
+    dims = ("layer", "head", "earlier_layer", "earlier_head")
+    return xr.DataArray(values, dims=dims, name="k_composition").assign_coords(baseline_mean=0.036, baseline_std=0.0004)
+
+
+def composition_types(n_layers: int = 12, n_heads: int = 12) -> xr.DataArray:
+    """Types [layer, head] that go with `composition`."""
+    names = np.full((n_layers, n_heads), "other", dtype=object)
+    names[1, 3] = names[2, 8] = "previous_token"
+    for layer, head in ((4, 1), (5, 5), (5, 10), (6, 9), (7, 2), (7, 10), (9, 6), (10, 7)):
+        names[layer, head] = "induction"
+    return xr.DataArray(names.astype(str), dims=("layer", "head"))
 
 
 def head_types(scores: xr.DataArray) -> xr.DataArray:

@@ -66,3 +66,11 @@ def test_an_indifferent_head_has_the_copying_score_that_the_page_says() -> None:
     model = tiny_model("no_norm", d_vocab=64, initializer_range=0.3)
     scores = ih.copying_score(model, ih.random_tokens(model, length=25, n_examples=20))
     assert float(scores.mean()) == pytest.approx(4 / 26 - 1, abs=0.1)
+
+
+def test_composition_scores_of_transformer_lens_are_ours_where_no_norm_is_folded() -> None:
+    model = tiny_model("no_norm")
+    theirs = model.all_composition_scores("K")  # [earlier layer, earlier head, layer, head]
+    ours = torch.from_numpy(ih.composition_scores(model, "k").to_numpy())
+    torch.testing.assert_close(ours[1, :, 0], theirs[0, :, 1].T, rtol=0, atol=1e-9)
+    assert theirs[0, :, 1].min() > 0.1, "heads of random weights do not score 0"

@@ -185,12 +185,16 @@ def _caption(
     shown: Sequence[HeadIndex], n_heads: int, scores: xr.DataArray | None, numbers: Float[np.ndarray, "head dest src"]
 ) -> str:
     """What is shown, in words."""
-    order = "in their order" if scores is None else f"with the highest {str(scores.name or 'score').replace('_', ' ')}"
-    which = f"{len(shown)} of {n_heads} heads, those {order}" if len(shown) < n_heads else f"{n_heads} heads {order}"
+    measure = "" if scores is None else str(scores.name or "score").replace("_", " ")
+    if len(shown) == n_heads:
+        which = f"{n_heads} head{'s' * (n_heads > 1)}" + f", sorted by {measure}" * bool(measure)
+    else:
+        chosen = f"those with the highest {measure}" if measure else "the first"
+        which = f"{len(shown)} of {n_heads} heads, {chosen}"
     listed = [str(head) if scores is None else f"{head} {float(scores.to_numpy()[head]):.3g}" for head in shown]
     low = f"{numbers.min():.3g} orange, " if numbers.min() < 0 else ""
     scale = f"{low}0 white, {numbers.max():.3g} blue, one scale for all heads"
-    return f"{which[0].upper()}{which[1:]}: {', '.join(listed)}. Rows attend to columns: {scale}."
+    return f"{which}: {', '.join(listed)}. Rows attend to columns: {scale}."
 
 
 @cache

@@ -20,15 +20,15 @@ from ih_lens.viz.measure_names import measure_heading
 _STEP_X, _STEP_Y = 52, 46
 """Pixels between heads and between layers of the diagram, where it does not become too large."""
 _LARGEST = 760
-_MATRIX = 620
-"""Pixels of the longer side of each."""
+_CELL, _SMALLEST_MATRIX, _LARGEST_MATRIX = 34, 200, 620
+"""Pixels of the matrix: of a cell, where it does not become too large."""
 _DARK_ENOUGH = (0.35, 1.0)
 """Part of the scale of colours that shows as lines on white."""
 _WIDTHS = (1.2, 4.5)
 _BOW, _LARGEST_BOW = 0.22, 2.0
 """How far a line swings out past the heads between, in heads: per layer that it passes, and at most."""
-_SHARE_OF_COLOURS = 0.995
-"""Part of the pairs within the scale of the matrix, so that a single one does not make all others pale."""
+_SHARE_OF_COLOURS, _MANY_PAIRS = 0.995, 1000
+"""Part of the pairs within the scale of a matrix of many, so that a single one does not make all others pale."""
 
 
 def plot_composition(
@@ -119,7 +119,8 @@ def plot_composition_matrix(scores: xr.DataArray, *, title: str | None = None) -
         figure.add_hline(border * n_heads - 0.5, **line)
     remarks = [f"Colours end where {_SHARE_OF_COLOURS:.1%} of the pairs lie."] if is_cut else []
     heading = title or f"{measure_heading(str(scores.name))} of all pairs of heads"
-    frame(figure, heading, width=_MATRIX, height=_MATRIX, remarks=remarks)
+    size = max(_SMALLEST_MATRIX, min(_LARGEST_MATRIX, _CELL * len(later)))
+    frame(figure, heading, width=size, height=size, remarks=remarks)
     return figure
 
 
@@ -214,7 +215,6 @@ def _layer_axis(names: list[str], n_heads: int) -> dict[str, Any]:
 def _end_of_scale(numbers: Float[np.ndarray, "later earlier"]) -> tuple[float, bool]:
     """Where colours end, and whether any number lies beyond."""
     sizes = np.abs(numbers[np.isfinite(numbers)])
-    if not sizes.size or sizes.max() == 0:
-        return 1.0, False
-    end = float(np.quantile(sizes, _SHARE_OF_COLOURS)) or float(sizes.max())
-    return end, bool(sizes.max() > end)
+    largest = float(sizes.max(initial=0.0))
+    end = float(np.quantile(sizes, _SHARE_OF_COLOURS)) if sizes.size > _MANY_PAIRS else largest
+    return end or largest or 1.0, 0 < end < largest

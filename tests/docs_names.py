@@ -10,9 +10,9 @@ import torch
 from transformer_lens import HookedTransformer
 
 import ih_lens as ih
+from demos.stand_ins import save_gpt2, save_neox
 from tests.models.hub_stand_in import HubStandIn
 from tests.models.huggingface_models import save_huggingface
-from tests.models.planted_heads import save_planted_gpt2, save_planted_neox
 
 _TEXT = "the cat sat on the mat and the dog lay on the log while the old man told the others what he thought of them\n"
 
@@ -66,13 +66,13 @@ NAMES: dict[str, Callable[[Prepared], Any]] = {
     "model": _model,
     "tokens": _tokens,
     "text_tokens": _tokens,
-    "few_tokens": lambda prepared: prepared["tokens"][:1],
     "evals": lambda prepared: ih.EvalSet.from_tokens(prepared["tokens"], seed=0),
     "losses": lambda prepared: ih.token_losses(prepared["model"], prepared["evals"]),
     "ablated": lambda prepared: ih.ablate_heads(prepared["model"], prepared["evals"]),
     "scores": lambda prepared: ih.score_heads(prepared["model"]),
     "run": lambda prepared: prepared.run(2, "2L"),
     "runs": lambda prepared: [prepared.run(1, "1L"), prepared["run"]],
+    "view": lambda prepared: ih.induction_view(prepared["model"], prepared["tokens"][0, :64], progress=False),
     "table": lambda prepared: ih.ModelAnalysisTable.from_runs(prepared["runs"], progress=False),
 }
 """Every prepared name; pages and examples in docstrings use the same."""
@@ -96,7 +96,7 @@ def _run_at(n_layers: int) -> Callable[[Prepared, Path], None]:
 
 def _run_on_pythia_tokens(prepared: Prepared, place: Path) -> None:
     tokens = torch.randint(0, 300, (40, 64), generator=torch.Generator().manual_seed(0))
-    cfg = ih.attention_only(2, d_model=16, n_heads=4, d_vocab=304, n_ctx=64)
+    cfg = ih.attention_only(2, d_model=16, n_heads=4, d_vocab=2048, n_ctx=64)
     config = ih.TrainConfig(n_steps=4, batch_size=4, lr=3e-3, snapshots=ih.every(2))
     ih.train(cfg, ih.TensorCorpus(tokens, n_held_out=8), config, out=place, progress=False)
 
@@ -114,11 +114,11 @@ FILES: dict[str, Callable[[Prepared, Path], Any]] = {
 
 def fill(hub: HubStandIn, folder: Path) -> None:
     """Publish stand-ins under the names that the documentation uses: planted heads, and tiny random models."""
-    save_planted_gpt2(folder / "gpt2", previous=(4, 11), induction=[(5, 5), (6, 9)], n_ctx=512)
+    save_gpt2(folder / "gpt2", n_ctx=512)
     hub.add("gpt2", "main", folder / "gpt2")
     steps = [entry.step for entry in ih.published_checkpoints("pythia-70m")]
     for name, strength in (("early", 0.0), ("late", 1.0)):
-        save_planted_neox(folder / f"pythia_{name}", strength, n_ctx=512)
+        save_neox(folder / f"pythia_{name}", strength, n_ctx=512)
         for step in steps:
             if (step >= 3000) == (name == "late"):
                 hub.add("EleutherAI/pythia-70m", f"step{step}", folder / f"pythia_{name}")

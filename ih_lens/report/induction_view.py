@@ -58,7 +58,8 @@ def induction_view(
         InputError: if the model cannot read the text or the ids, or has no such heads.
 
     Examples:
-        >>> view = induction_view(model, "Mr Dursley met Mrs Dursley.", scores=score_heads(model))
+        >>> model = load_model("gpt2")
+        >>> view = induction_view(model, "The heron fished. The otter watched the heron.", scores=score_heads(model))
         >>> view.save("view.html")
         PosixPath('view.html')
     """

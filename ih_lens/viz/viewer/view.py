@@ -111,7 +111,7 @@ def induction_view(heads_on_text: HeadsOnText, *, title: str | None = None, heig
         height: of the frame in a notebook, pixels.
 
     Examples:
-        >>> ih.viz.induction_view(ih.HeadsOnText.load("heads.safetensors")).save("view.html")
+        >>> ih.viz.induction_view(view.data, title="The same again").save("view.html")
         PosixPath('view.html')
     """
     name = str(heads_on_text.attrs.get("model") or "") or "What heads do on a text"

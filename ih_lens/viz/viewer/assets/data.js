@@ -11,7 +11,7 @@ function bytesOf(base64) {
 
 async function inflate(bytes) {
   if (!window.DecompressionStream) {
-    throw new Error("this browser cannot decompress the data (it has no DecompressionStream); use Chrome or Edge 80, Firefox 113, Safari 16.4, or later");
+    throw new Error("this browser cannot decompress the data (it has no DecompressionStream); use Chrome or Edge 105, Firefox 113, Safari 16.4, or later");
   }
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());

@@ -130,7 +130,7 @@ class Column {
     const value = pointed === null ? NaN : this.values[pointed];
     const name = this.kind === "pattern" ? "attention" : "attribution";
     if (!locked || pointed === null) this.pair.textContent = "Strongest:";
-    else this.pair.replaceChildren(`“${short(pointed)}” at ${pointed}: ${name} `, make("b", { textContent: number(value, this.kind) }));
+    else this.pair.replaceChildren(`${name} `, make("b", { textContent: number(value, this.kind) }), ` “${short(pointed)}” at ${pointed}`);
     const order = [...this.values.keys()].filter((place) => this.values[place] > 0 || (lowered && this.values[place] < 0));
     order.sort((one, other) => Math.abs(this.values[other]) - Math.abs(this.values[one]));
     this.strongest.replaceChildren(

@@ -25,7 +25,9 @@ def patterns(model: HookedTransformer, tokens: Tokens) -> Float[Tensor, "layer e
     return torch.stack([cache["pattern", layer] for layer in range(model.cfg.n_layers)])
 
 
-def detect_head(pattern: Pattern, tokens: Tokens, *, exclude_bos: bool = False, error_measure: ErrorMeasure = "mul") -> float:
+def detect_head(
+    pattern: Pattern, tokens: Tokens, *, exclude_bos: bool = False, error_measure: ErrorMeasure = "mul"
+) -> float:
     """TransformerLens's own code: its detection pattern and its similarity, without the strings that it asks for."""
     scores = [
         compute_head_attention_similarity_score(

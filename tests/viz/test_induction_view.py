@@ -103,6 +103,16 @@ def test_damaged_files_are_refused(tmp_path: Path, damage: str) -> None:
         ih.HeadsOnText.load(path)
 
 
+def test_damage_inside_a_file_is_noticed(tmp_path: Path) -> None:
+    path = random_heads()[0].save(tmp_path / "heads.safetensors")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"\x78\x9c") + 20] ^= 0xFF  # where zlib's format begins
+    path.write_bytes(content)
+    damaged = ih.HeadsOnText.load(path)
+    with pytest.raises(ih.DamagedFileError, match="damaged"):
+        [(damaged.pattern(head), damaged.attribution(head)) for head in damaged.heads]
+
+
 def test_heads_that_were_not_measured_are_refused() -> None:
     with pytest.raises(ih.InputError, match="L7H7 is not among those that were measured: L1H0, L1H1, L1H2"):
         random_heads()[0].pattern("L7H7")

@@ -21,7 +21,7 @@ from ih_lens.viz.viewer.triangles import Triangle
 _FORMAT, _VERSION = "ih_lens heads on text", "1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class HeadsOnText:
     """Attention and logit attribution of heads on one text, compressed; it needs no model.
 

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
+from ih_lens.errors import DamagedFileError
+
 _ROWS_AT_ONCE = 128
 _LEVEL = 6
 """Of zlib."""
@@ -19,7 +21,7 @@ _THUMBNAIL = 64
 """Pixels of a thumbnail's side at most."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Triangle:
     """One head's causal matrix.
 
@@ -32,10 +34,17 @@ class Triangle:
     packed: bytes
 
     def matrix(self) -> Float32[Tensor, "dest src"]:
-        """The entries, zero above the diagonal."""
+        """The entries, zero above the diagonal.
+
+        Raises:
+            DamagedFileError: if the bytes are not those of a matrix.
+        """
         n_dest = len(self.extremes)
         codes = np.zeros((n_dest, n_dest), np.uint8)
-        codes[np.tri(n_dest, dtype=bool)] = np.frombuffer(zlib.decompress(self.packed), np.uint8)
+        try:
+            codes[np.tri(n_dest, dtype=bool)] = np.frombuffer(zlib.decompress(self.packed), np.uint8)
+        except (zlib.error, ValueError) as error:
+            raise DamagedFileError(f"the compressed entries of a head are damaged ({error}); measure again") from error
         return decode(torch.from_numpy(codes), self.extremes)
 
 

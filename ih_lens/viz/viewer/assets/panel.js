@@ -60,6 +60,7 @@ class Column {
       return;
     }
     const numbers = make("div", { className: "numbers" }, title, this.says, this.scale, this.pair, this.strongest);
+    numbers.setAttribute("aria-live", "polite");
     this.root.append(make("div", { className: "overview" }, this.map, make("div", { className: "readout" }, numbers)), this.text);
   }
 

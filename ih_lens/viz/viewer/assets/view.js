@@ -40,7 +40,11 @@ function groups() {
 
 async function show() {
   const turn = ++asked, wanted = () => turn === asked, wantedGroups = groups();
-  all(".head").forEach((button) => button.setAttribute("aria-selected", state.chosen.includes(Number(button.dataset.head))));
+  for (const button of all(".head")) {
+    const head = Number(button.dataset.head);
+    button.setAttribute("aria-selected", state.chosen.includes(head));
+    button.tabIndex = head === (state.chosen[0] ?? order()[0]) ? 0 : -1; // one stop for Tab, arrows for the rest
+  }
   const tell = (done, total) => ($("#status").textContent = `reading head ${done + 1} of ${total} …`);
   const kinds = record.not_attributed ? ["pattern"] : ["pattern", "attribution"];
   try {
@@ -158,7 +162,7 @@ function hover(event) {
 
 function leave(event) {
   if (event.target.closest(".text")?.contains(event.relatedTarget) || event.target.closest(".map")?.contains(event.relatedTarget)) return;
-  if (!event.target.closest(".text, .map")) return;
+  if (!event.target.closest(".text, .map") || `${event.clientX} ${event.clientY}` === lastPointer) return;
   if (state.locked) point(null);
   else select(null);
 }

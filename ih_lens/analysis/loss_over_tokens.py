@@ -75,8 +75,8 @@ def loss_derivative_order(
     large ones. Its order is here the rank correlation (Kendall's, over pairs of different size) of the models' sizes
     with how fast their losses fall: 1 where every larger model's falls faster, -1 where every smaller model's does.
     An inversion counts where the order goes from `threshold` or above to -`threshold` or below, or back, whatever it
-    does between; its place is the last zero crossing, interpolated in ln(tokens). Ranks do not know what is noise: where
-    all slopes are alike, their order means nothing, and derivatives need a `span` that is wide enough.
+    does between; its place is the last zero crossing, interpolated in ln(tokens). Ranks do not know what is noise:
+    where all slopes are alike, their order means nothing, and derivatives need a `span` that is wide enough.
 
     Args:
         derivatives: result of `loss_token_derivative` [snapshot] per model, at least two of different size.

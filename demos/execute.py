@@ -35,8 +35,8 @@ COVERS = {
 }
 """The cell whose picture stands at the beginning of each notebook, in images/."""
 FIGURE = "application/vnd.plotly.v1+json"
-_SCRIPTED = re.compile("<(script|iframe)")
-_LOCKED = {"literal-view": 36, "translation-view": 67, "pattern-view": 29}
+_PAGE = re.compile("<(script|iframe|form)")
+_LOCKED = {"literal-view": 39, "translation-view": 67, "pattern-view": 29}
 """In the pictures of views: the token that is clicked on, by cell."""
 _SECONDS_PER_CELL = 400
 _WITHOUT_BARS = "import rich.console; rich.console._is_jupyter = lambda: False"
@@ -113,7 +113,7 @@ def _make_output_readable(output: Any, name: str, cell: str) -> None:
     if FIGURE in data:
         data[FIGURE].get("config", {}).pop("plotlyServerURL", None)
         picture = go.Figure(data[FIGURE]).to_image(format="png")
-    elif _SCRIPTED.search(data.get("text/html", "")):
+    elif _PAGE.search(data.get("text/html", "")):
         picture = picture_of_html(data.pop("text/html"), locked=_LOCKED.get(cell))
     if picture is not None:
         data["image/png"] = base64.b64encode(picture).decode()

@@ -228,7 +228,7 @@ def save_pythia(folder: Path) -> dict[str, str]:
         Settings of the environment with which the notebook finds it, without any network.
     """
     folder = folder.resolve()
-    cache, run = folder / "hub", folder / "run"
+    cache, run = folder / "hub", folder / PYTHIA
     repository = cache / f"models--{PYTHIA.replace('/', '--')}"
     commits: dict[str, str] = {}
     for revision, strength in REVISIONS.items():

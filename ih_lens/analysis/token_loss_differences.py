@@ -30,9 +30,8 @@ def token_loss_differences(
         InputError: if not every loss was kept, or the losses are not those of two snapshots.
 
     Examples:
-        >>> differences = token_loss_differences(losses, snapshots=(3, 7))
-        >>> differences.sel(example=0, context_index=38).item()  # this token is predicted better by 2.7 nats
-        -2.7
+        >>> differences = token_loss_differences(losses, snapshots=(0, -1))
+        >>> change = differences.sel(example=0, context_index=8).item()  # -2.7: predicted better by 2.7 nats
     """
     if after is None:
         pair = [_of_stack(before, place) for place in snapshots]
@@ -65,7 +64,7 @@ def chosen_token_losses(losses: TokenLosses, chosen: Sequence[tuple[int, int]]) 
         InputError: if there is no such token, or the losses are not over snapshots.
 
     Examples:
-        >>> chosen_token_losses(losses, [(0, 38), (0, 91)]).dims
+        >>> chosen_token_losses(losses, [(0, 8), (1, 3)]).dims
         ('snapshot', 'token')
     """
     full = _stack(losses)

@@ -40,8 +40,9 @@ def token_texts(model: Any, tokens: Int[Tensor, "pos"] | Sequence[int]) -> list[
         One text per id; `ih_lens.viz.visible_tokens` makes white space visible.
 
     Examples:
-        >>> token_texts(load_model("gpt2"), [464, 3290, 198])
-        ['The', ' dog', '\n']
+        >>> texts = token_texts(load_model("gpt2"), [464, 3290, 198])  # ["The", " dog", "\n"]
+        >>> token_texts(None, [464, 198])
+        ['464', '198']
     """
     ids = [int(token) for token in tokens]
     tokenizer = getattr(model, "tokenizer", None)

@@ -86,10 +86,11 @@ def attention_heads(
             than a browser draws without freezing: 131,072 numbers, which is one head at 362 tokens, 8 at 128.
 
     Examples:
-        >>> _, cache = model.run_with_cache(tokens[:1])
+        >>> _, cache = model.run_with_cache(tokens[:1, :40])
         >>> patterns = torch.stack([cache["pattern", layer][0] for layer in range(model.cfg.n_layers)])
-        >>> ih.viz.attention_heads(patterns, ih.token_texts(model, tokens[0]), scores=scores["prefix_matching"])
-        LocalHTML('Attention patterns'; 0.76 MB)
+        >>> texts = ih.token_texts(model, tokens[0, :40])
+        >>> ih.viz.attention_heads(patterns, texts, scores=scores["prefix_matching"]).save("heads.html")
+        PosixPath('heads.html')
     """
     available, texts = _available(patterns, tokens, heads)
     order = _sorted(list(available), scores)

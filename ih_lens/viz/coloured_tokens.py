@@ -90,7 +90,7 @@ def coloured_tokens(
         InputError: if the numbers do not belong to the tokens, or there are more than 20,000 to draw.
 
     Examples:
-        >>> coloured_tokens(ih.token_texts(model, tokens[0]), attribution[-1], unit="logits").save("tokens.html")
+        >>> coloured_tokens(["The", " cat", "."], [0.5, -1.0, 0.0], unit="logits").save("tokens.html")
         PosixPath('tokens.html')
     """
     numbers = np.atleast_2d(np.asarray(values, dtype=np.float64))

@@ -52,8 +52,9 @@ def coloured_loss_differences(
         InputError: if these are no such differences, or not of these tokens.
 
     Examples:
-        >>> differences = ih.token_loss_differences(losses, snapshots=(3, 7))
-        >>> ih.viz.coloured_loss_differences(differences, ih.token_texts(model, evals.tokens[0])).save("change.html")
+        >>> differences = ih.token_loss_differences(losses, snapshots=(0, -1))
+        >>> texts = ih.token_texts(run.snapshots[-1].load(), run.held_out[0])
+        >>> ih.viz.coloured_loss_differences(differences, texts).save("change.html")
         PosixPath('change.html')
 
     The paper's figure of per-token losses before and after the phase change (Analyses, Per-token losses).
@@ -112,9 +113,9 @@ def plot_chosen_token_losses(
         InputError: if the models' tokens differ, or there are more than 21.
 
     Examples:
-        >>> chosen = [(0, 38), (0, 91)]
-        >>> texts = [ih.token_texts(model, evals.tokens[example])[index] for example, index in chosen]
-        >>> ih.viz.plot_chosen_token_losses({"2L": ih.chosen_token_losses(losses, chosen)}, texts=texts)
+        >>> chosen = [(0, 8), (1, 3)]
+        >>> texts = ih.token_texts(run.snapshots[-1].load(), [int(run.held_out[place]) for place in chosen])
+        >>> figure = ih.viz.plot_chosen_token_losses({"2L": ih.chosen_token_losses(losses, chosen)}, texts=texts)
     """
     labels = _labels([values for values in losses.values() if values is not None], texts)
     panels = {

@@ -58,6 +58,15 @@ def _sensitivities() -> dict[str, xr.DataArray]:
 _INDICES = {"late": [20, 50, 100, 200, 300, 500], "early": [2, 5, 10, 20, 50, 100, 200]}
 
 
+def _chosen(layers: int) -> xr.DataArray:
+    """Five tokens, some harder than others."""
+    indices, elapsed = [4, 5, 30, 45, 58], realistic.tokens()
+    noise = np.random.default_rng(layers).normal(0, 0.06, (len(elapsed), len(indices)))
+    values = realistic.mean_losses(layers, elapsed, 60)[:, indices] + noise + np.linspace(-1, 1.5, len(indices))
+    places = {"example": ("token", [0, 0, 0, 1, 1]), "context_index": ("token", indices)}
+    return xr.DataArray(values, {**places, "tokens_elapsed": ("snapshot", elapsed)}, ("snapshot", "token"))
+
+
 def _scores() -> dict[str, xr.DataArray]:
     return {name: ih.in_context_learning_score(_losses(name)) for name in LAYERS}
 
@@ -158,6 +167,12 @@ EVERY_FIGURE: dict[str, Draw] = {
         {name: ih.loss_difference(_losses(name), _losses("1L")) for name in LAYERS if name != "1L"},
         reference="1L",
         phase_changes={name: band for name, band in BANDS.items() if name != "1L"},
+        log_tokens=True,
+    ),
+    "plot_chosen_token_losses": lambda: viz.plot_chosen_token_losses(
+        {name: _chosen(layers) for name, layers in LAYERS.items()},
+        texts=[" Mirabel", " Thorne", " the", "\n", " quince"],
+        phase_changes=BANDS,
         log_tokens=True,
     ),
     "plot_in_context_learning_sensitivity": lambda: viz.plot_in_context_learning_sensitivity(_sensitivities()),

@@ -86,8 +86,8 @@ def _image(figure: go.Figure, kind: str, scale: int | float) -> bytes:
             drawn = kaleido.calc_fig_sync(_plain(figure), opts=settings, kopts={"mathjax": False})
     except ChromeNotFoundError as error:
         raise CapabilityError(f"no browser was found; {_INSTALL}") from error
-    except (BrowserClosedError, BrowserFailedError) as error:
-        raise CapabilityError(f"{_chosen_browser()} did not start ({error}); {_INSTALL}") from error
+    except (BrowserClosedError, BrowserFailedError, TimeoutError) as error:
+        raise CapabilityError(f"{_chosen_browser()} did not start or answer ({error}); {_INSTALL}") from error
     return _without_random_names(drawn) if kind == "svg" else bytes(drawn)
 
 

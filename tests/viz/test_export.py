@@ -96,7 +96,7 @@ def test_without_a_browser(figure: go.Figure, tmp_path: Path, monkeypatch: pytes
         viz.save_figure(figure, tmp_path / "f.png")
     monkeypatch.setattr(kaleido, "calc_fig_sync", broken)
     monkeypatch.setenv("BROWSER_PATH", "/opt/odd")
-    with pytest.raises(ih.CapabilityError, match="/opt/odd did not start"):
+    with pytest.raises(ih.CapabilityError, match=r"/opt/odd did not start or answer \(exit 1\)"):
         viz.save_figure(figure, tmp_path / "f.png")
     assert list(tmp_path.iterdir()) == []
 

@@ -64,6 +64,20 @@ PAGES: dict[str, Page] = {
         given=False,
     ),
     "docs/definitions.md": Page(files=("runs/2L",), given=False),
+    "docs/figures.md": Page(
+        {
+            "n_steps=600": "n_steps=16",
+            "every(15)": "every(8)",
+            '"d_model": 64': '"d_model": 16',
+            "n_held_out=512": "n_held_out=12",
+            "n_steps=30,": "n_steps=2, n_held_out=2,",
+            "n_labels=(5, 10), n_classes=(50, 200)": "n_labels=(5,), n_classes=(50,)",
+            "seeds=(0, 1)": "seeds=(0,)",
+            # so short a training has no phase change, and this row no values
+            'table["ablation_before_and_after"]': 'table["ablation_in_context_learning"]',
+        },
+        given=False,
+    ),
     "docs/clamping.md": Page(
         {
             "n_steps=700": "n_steps=12",

@@ -65,3 +65,12 @@ def test_every_public_function_is_in_the_reference() -> None:
         value = getattr(ih, name)
         if callable(value) and not name.endswith("Error"):
             assert f"::: ih_lens.{name}\n" in reference, name
+
+
+def test_every_figure_has_its_place_and_picture() -> None:
+    page = (ROOT / "docs" / "figures.md").read_text(encoding="utf8")
+    for name in dir(ih.viz):
+        if name.startswith(("plot_", "coloured_")) or name in {"attention_heads", "induction_view", "save_figure"}:
+            assert f"ih.viz.{name}(" in page, name
+    for picture in re.findall(r"\]\((images/[^)]+)\)", page):
+        assert (ROOT / "docs" / picture).stat().st_size <= 300_000, picture

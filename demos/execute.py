@@ -38,7 +38,7 @@ FIGURE = "application/vnd.plotly.v1+json"
 _PAGE = re.compile("<(script|iframe|form)")
 _LOCKED = {"literal-view": 39, "translation-view": 67, "pattern-view": 29}
 """In the pictures of views: the token that is clicked on, by cell."""
-_SECONDS_PER_CELL = 400
+_SECONDS_PER_CELL = 1200
 _WITHOUT_BARS = "import rich.console; rich.console._is_jupyter = lambda: False"
 """Run in the kernel before a notebook: bars are widgets, which leave nothing worth keeping, and may stall nbclient."""
 

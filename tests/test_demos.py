@@ -53,7 +53,7 @@ def test_notebooks_are_small_and_say_nothing_of_the_machine(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_notebooks_open_with_what_one_will_see(name: str) -> None:
     opening = read_notebook(name).cells[0].source
-    assert "What you will see:" in opening
+    assert "\nWhat you will see" in opening
     assert re.search(rf"!\[.+\]\(images/{name}\.png\)", opening)
     assert (DEMOS / "images" / f"{name}.png").read_bytes().startswith(_PNG)
     assert (DEMOS / "images" / f"{name}.png").stat().st_size < 300_000

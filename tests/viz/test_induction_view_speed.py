@@ -11,6 +11,7 @@ from tests.viz.text_heads import random_heads
 
 pytest.importorskip("selenium.webdriver")
 from selenium import webdriver
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.viz.viewer_page import ViewerPage
@@ -109,3 +110,22 @@ def test_all_heads_are_averaged_while_the_page_answers(page: ViewerPage) -> None
     WebDriverWait(page.browser, 60).until(lambda browser: browser.execute_script(script) == 144)
     answered, _ = page.browser.execute_async_script(HOVER)
     assert answered < 50
+
+
+def test_keys_and_the_list_of_the_strongest_bring_tokens_into_sight(page: ViewerPage) -> None:
+    script = """
+    const box = document.querySelectorAll('.pattern .text span')[arguments[0]].getBoundingClientRect();
+    const top = document.querySelector('.pattern .overview').getBoundingClientRect().bottom;
+    return box.top >= top && box.bottom <= innerHeight;
+    """
+    assert not page.browser.execute_script(script, 1023)
+    page.press(Keys.END)
+    assert page.browser.execute_script(script, 1023)
+    page.press(Keys.ENTER)
+    found = page.browser.find_elements("css selector", ".pattern .strongest dd")
+    places = [int(entry.get_attribute("data-goto")) for entry in found]
+    page.button(f".pattern .strongest dd[data-goto='{min(places)}']")
+    assert page.browser.execute_script(script, min(places))
+    assert (page.selected, page.locked) == (1023, True)
+    page.press(Keys.HOME)
+    assert page.browser.execute_script(script, 0)

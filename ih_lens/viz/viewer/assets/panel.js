@@ -19,6 +19,11 @@ const brief = (value, kind) => (kind === "attribution" && value > 0 ? "+" : "") 
 
 const short = (place) => `${record.tokens[place].replaceAll("\n", "")}`;
 
+function goTo(place, element) {
+  element.dataset.goto = place;
+  return element;
+}
+
 function tokenSpan(shown, place) {
   const span = make("span");
   span.dataset.place = place;
@@ -137,7 +142,7 @@ class Column {
     this.strongest.replaceChildren(
       ...order.slice(0, N_STRONGEST).flatMap((place) => [
         make("dt", { textContent: brief(this.values[place], this.kind) }),
-        make("dd", {}, `${short(place)} `, make("small", { textContent: `at ${place}` })),
+        goTo(place, make("dd", { title: "Show it in the text" }, `${short(place)} `, make("small", { textContent: `at ${place}` }))),
       ]),
     );
   }

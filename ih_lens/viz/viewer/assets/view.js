@@ -169,6 +169,8 @@ function leave(event) {
 
 function click(event) {
   if (event.target.closest("button, select, input, label, details, a, aside")) return;
+  const entry = event.target.closest("[data-goto]");
+  if (entry) return scrollTo(Number(entry.dataset.goto), "center");
   const column = panels.flatMap((panel) => panel.columns).find(({ map }) => map.contains(event.target));
   const place = column ? placeOnMap(event, column) : placeOf(event);
   if (place === null) state.locked && select(null, false);
@@ -176,11 +178,15 @@ function click(event) {
   else select(place, true);
 }
 
+function scrollTo(place, block) {
+  panels.forEach((panel) => panel.columns[0].spans[place].scrollIntoView({ block }));
+}
+
 function moveToken(step) {
   const last = record.tokens.length - 1;
   const from = state.selected ?? (step > 0 ? -1 : last + 1);
   select(Math.max(0, Math.min(last, from + step)));
-  panels[0]?.columns.forEach((column) => column.spans[state.selected].scrollIntoView({ block: "nearest" }));
+  scrollTo(state.selected, "nearest");
 }
 
 function turn(direction) {

@@ -7,6 +7,8 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
+from ih_lens.errors import InputError
+
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 """A byte that SentencePiece falls back to for characters that it does not know."""
 _WORD_START = "▁"
@@ -39,11 +41,17 @@ def token_texts(model: Any, tokens: Int[Tensor, "pos"] | Sequence[int]) -> list[
     Returns:
         One text per id; `ih_lens.viz.visible_tokens` makes white space visible.
 
+    Raises:
+        InputError: if these are no ids, or those of several examples.
+
     Examples:
         >>> texts = token_texts(load_model("gpt2"), [464, 3290, 198])  # ["The", " dog", "\n"]
         >>> token_texts(None, [464, 198])
         ['464', '198']
     """
+    if isinstance(tokens, str) or (isinstance(tokens, Tensor) and tokens.ndim != 1):
+        came = repr(tokens)[:50] if isinstance(tokens, str) else tuple(tokens.shape)
+        raise InputError(f"tokens: expected the ids of one example [pos], got {came}; pass ids, and those of one")
     ids = [int(token) for token in tokens]
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None:

@@ -124,6 +124,11 @@ def _available(
     patterns: Tensor | HeadsOnText, tokens: Sequence[str] | None, heads: Sequence[HeadSpelling] | None
 ) -> tuple[Mapping[HeadIndex, HeadIndex | int], Sequence[str]]:
     """The heads that may be shown, each with its place in the patterns; and the texts."""
+    if not isinstance(patterns, HeadsOnText) and not (isinstance(patterns, Tensor) and patterns.ndim in (3, 4)):
+        came = f"{tuple(patterns.shape)}" if isinstance(patterns, Tensor) else type(patterns).__name__
+        raise InputError(
+            f"patterns: expected a tensor [head, dest, src] or [layer, head, dest, src], or a viewer's data, got {came}"
+        )
     named = None if heads is None else [HeadIndex.parse(head) for head in heads]
     if isinstance(patterns, HeadsOnText):
         there: Mapping[HeadIndex, HeadIndex | int] = {head: head for head in patterns.heads}
@@ -171,7 +176,7 @@ def _n_shown(n_heads: int, n_tokens: int, max_heads: int | None) -> int:
     if shown == 0 or shown > fitting:
         advice = f"show max_heads={fitting}, or fewer tokens" if fitting else "show fewer tokens"
         raise InputError(
-            f"{wanted} heads on {n_tokens} tokens are {wanted * n_tokens**2:,} numbers, and circuitsvis freezes the "
+            f"{wanted} head{'s' * (wanted > 1)} on {n_tokens} tokens are {wanted * n_tokens**2:,} numbers, and circuitsvis freezes the "
             f"browser beyond {MOST_NUMBERS:,}; {advice}, or use ih_lens.induction_view, which is made for 1,024 tokens"
         )
     return shown

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ih_lens.errors import InputError
+from ih_lens.results import to_numpy
 from ih_lens.viz import style
 from ih_lens.viz.local_html import LocalHTML, page
 from ih_lens.viz.visible_tokens import visible_token
@@ -93,11 +94,11 @@ def coloured_tokens(
         >>> coloured_tokens(["The", " cat", "."], [0.5, -1.0, 0.0], unit="logits").save("tokens.html")
         PosixPath('tokens.html')
     """
-    numbers = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    numbers = np.atleast_2d(_numbers(values))
     names = ["value"] if labels is None and len(numbers) == 1 else list(labels or [])
     if numbers.ndim != 2 or numbers.shape[1] != len(tokens):
         raise InputError(
-            f"values: expected one per token, [pos] or [kind, pos] for {len(tokens)} tokens, got {np.shape(values)}"
+            f"values: expected one per token, [pos] or [kind, pos] for {len(tokens)} tokens, got shape {numbers.shape}"
         )
     if len(names) != len(numbers):
         raise InputError(f"labels: expected {len(numbers)}, one per kind of value, got {len(names)}")
@@ -158,6 +159,14 @@ def scale_limit(values: np.ndarray, limit: float | None) -> float:
     if not (math.isfinite(limit) and limit > 0):
         raise InputError(f"limit: expected a positive number, got {limit!r}")
     return float(limit)
+
+
+def _numbers(values: Tensor | Sequence[float] | xr.DataArray) -> np.ndarray:
+    """In double precision, from wherever they lie."""
+    try:
+        return np.asarray(to_numpy(values) if isinstance(values, Tensor) else values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"values: expected numbers, one per token, got {values!r:.200}") from error
 
 
 def _choice(colourings: Sequence[Colouring]) -> str:

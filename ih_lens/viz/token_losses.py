@@ -59,8 +59,10 @@ def coloured_loss_differences(
 
     The paper's figure of per-token losses before and after the phase change (Analyses, Per-token losses).
     """
-    if differences.dims != ("example", "context_index") or not {"loss_before", "loss_after"} <= set(differences.coords):
-        raise InputError(f"expected the result of token_loss_differences, got dimensions {differences.dims}")
+    if not isinstance(differences, xr.DataArray) or not {"loss_before", "loss_after"} <= set(differences.coords):
+        raise InputError(f"expected the result of token_loss_differences, got {type(differences).__name__}")
+    if differences.dims != ("example", "context_index"):
+        raise InputError(f"expected differences [example, context_index], got dimensions {differences.dims}")
     if not 0 <= example < differences.sizes["example"]:
         raise InputError(f"example: expected 0 to {differences.sizes['example'] - 1}, got {example}")
     shown = differences.isel(example=example)

@@ -36,7 +36,7 @@ class NonConvexSpan:
 
 
 def non_convex_spans(
-    losses: TokenLosses, *, per: str = "tokens", min_stderrs: int | float = 5.0, min_share: int | float = 0.01
+    losses: TokenLosses, *, per: str = "tokens", min_stderrs: int | float = 5.0, min_share: int | float = 0.003
 ) -> tuple[NonConvexSpan, ...]:
     """Find where the loss over training is not convex: where it does not flatten steadily.
 

@@ -9,7 +9,8 @@ from ih_lens.analysis.convexity import NonConvexSpan
 from ih_lens.viz import style
 from ih_lens.viz.grid import tokens_elapsed
 
-_COLOUR, _FILL = style.CATEGORIES[3], "rgba(182, 87, 155, 0.35)"
+_COLOUR = style.CATEGORIES[3]
+_FILL, _ALONG = "rgba(182, 87, 155, 0.35)", "rgba(182, 87, 155, 0.8)"
 
 
 def bump_traces(curve: xr.DataArray, span: NonConvexSpan) -> list[BaseTraceType]:
@@ -38,7 +39,16 @@ def bump_traces(curve: xr.DataArray, span: NonConvexSpan) -> list[BaseTraceType]
         "<extra></extra>"
     )
     below = go.Scatter(x=at, y=line, showlegend=False, hovertemplate=text, **_LINE)
-    return [between, below]
+    along = go.Scatter(
+        x=at,
+        y=above,
+        mode="lines",
+        line={"color": _ALONG, "width": 7},  # so that a low bump on a high curve is seen too
+        name="not convex",
+        showlegend=False,
+        hoverinfo="skip",
+    )
+    return [between, along, below]
 
 
 _LINE = {"mode": "lines", "line": {"color": _COLOUR, "width": 1.4, "dash": "dash"}, "name": "not convex"}

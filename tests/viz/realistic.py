@@ -34,7 +34,7 @@ def mean_losses(layers: int, elapsed: np.ndarray, n_indices: int = 511) -> np.nd
         + 0.9 * layers**-0.2
         + (11 - 3.3 / size - 0.9 * layers**-0.2) * (1 + billions / 0.05) ** (-0.42 * size)
     )
-    learned = 1 / (1 + np.exp(-16 * np.log(np.maximum(billions, 1e-6) / 3.6)))
+    learned = 1 / (1 + np.exp(-30 * np.log(np.maximum(billions, 1e-6) / 3.5)))
     near = 0.55 * np.log(np.minimum(index, 50) / 50) * np.minimum(billions / 0.1, 1)
     late_gain = 0.2 if layers > 1 else 0.03
     far = late_gain * np.log(np.maximum(index / 25, 1))
@@ -52,7 +52,7 @@ def over_training(layers: int, n_snapshots: int = 60, n_indices: int = 511, *, e
     )
 
 
-def losses(layers: int, n_snapshots: int = 60, n_examples: int = 64, n_indices: int = 511) -> ih.TokenLosses:
+def losses(layers: int, n_snapshots: int = 60, n_examples: int = 128, n_indices: int = 511) -> ih.TokenLosses:
     """Losses of examples over training; what is hard about an example stays so, as in real ones."""
     elapsed = tokens(n_snapshots)
     means = mean_losses(layers, elapsed, n_indices)

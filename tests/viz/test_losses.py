@@ -26,7 +26,10 @@ def by_index(values, indices=None) -> xr.DataArray:
 
 def test_a_bump_is_the_line_below_and_what_lies_between():
     figure = viz.plot_loss({"1L": CURVE, "2L": CURVE}, bumps={"2L": [SPAN]})
-    between, below, line = traces_of(figure, 2)
+    between, along, below, line = traces_of(figure, 2)
+    np.testing.assert_array_equal(along.x, [100, 200, 400])
+    np.testing.assert_array_equal(along.y, CURVE[1:4])
+    assert along.line.width > line.line.width
     np.testing.assert_allclose(below.x, [100, 200, 400])
     np.testing.assert_allclose(below.y, [5, 4, 2])
     np.testing.assert_allclose(between.y, [*CURVE[1:4], 2, 4, 5])
@@ -40,10 +43,10 @@ def test_a_bump_is_the_line_below_and_what_lies_between():
 def test_a_line_that_is_straight_in_the_logarithm_is_drawn_so_on_any_axis():
     logarithmic = ih.NonConvexSpan(100.0, 400.0, 200.0, 0.6, 0.1, 5.0, 2.0, "log_tokens")
     for log_tokens in (False, True):
-        _, below, _ = traces_of(viz.plot_loss({"2L": CURVE}, bumps={"2L": [logarithmic]}, log_tokens=log_tokens), 1)
+        *_, below, _ = traces_of(viz.plot_loss({"2L": CURVE}, bumps={"2L": [logarithmic]}, log_tokens=log_tokens), 1)
         np.testing.assert_allclose(below.y, [5, 3.5, 2])
     from_the_start = ih.NonConvexSpan(0.0, 400.0, 100.0, 0.6, 0.1, 6.0, 2.0, "tokens")
-    _, below, _ = traces_of(viz.plot_loss({"2L": CURVE}, bumps={"2L": [from_the_start]}, log_tokens=True), 1)
+    *_, below, _ = traces_of(viz.plot_loss({"2L": CURVE}, bumps={"2L": [from_the_start]}, log_tokens=True), 1)
     np.testing.assert_allclose(below.y, [5, 4, 2])
 
 

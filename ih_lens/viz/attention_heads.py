@@ -176,8 +176,9 @@ def _n_shown(n_heads: int, n_tokens: int, max_heads: int | None) -> int:
     if shown == 0 or shown > fitting:
         advice = f"show max_heads={fitting}, or fewer tokens" if fitting else "show fewer tokens"
         raise InputError(
-            f"{wanted} head{'s' * (wanted > 1)} on {n_tokens} tokens are {wanted * n_tokens**2:,} numbers, and circuitsvis freezes the "
-            f"browser beyond {MOST_NUMBERS:,}; {advice}, or use ih_lens.induction_view, which is made for 1,024 tokens"
+            f"{wanted} head{'s' * (wanted > 1)} on {n_tokens} tokens are {wanted * n_tokens**2:,} numbers, and "
+            f"circuitsvis freezes the browser beyond {MOST_NUMBERS:,}; {advice}, or use ih_lens.induction_view, which "
+            "is made for 1,024 tokens"
         )
     return shown
 

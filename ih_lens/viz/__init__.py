@@ -14,6 +14,7 @@ from ih_lens.viz.clamping import plot_toy_model as plot_toy_model
 from ih_lens.viz.coloured_tokens import coloured_tokens as coloured_tokens
 from ih_lens.viz.composition import plot_composition as plot_composition
 from ih_lens.viz.composition import plot_composition_matrix as plot_composition_matrix
+from ih_lens.viz.depth import plot_score_by_depth as plot_score_by_depth
 from ih_lens.viz.export import save_figure as save_figure
 from ih_lens.viz.head_map import plot_head_map as plot_head_map
 from ih_lens.viz.heads import plot_before_and_after as plot_before_and_after
@@ -27,7 +28,6 @@ from ih_lens.viz.heat_maps import plot_loss_derivative as plot_loss_derivative
 from ih_lens.viz.joint import plot_joint_scores as plot_joint_scores
 from ih_lens.viz.local_html import LocalHTML as LocalHTML
 from ih_lens.viz.mosaic import plot_head_mosaic as plot_head_mosaic
-from ih_lens.viz.score_by_depth import plot_score_by_depth as plot_score_by_depth
 from ih_lens.viz.sensitivity import plot_in_context_learning_by_early_index as plot_in_context_learning_by_early_index
 from ih_lens.viz.sensitivity import plot_in_context_learning_sensitivity as plot_in_context_learning_sensitivity
 from ih_lens.viz.series import plot_in_context_learning as plot_in_context_learning

@@ -162,8 +162,10 @@ def test_knock_out_heads(tmp_path: Path) -> None:
     assert float(kept[-1][1]) < 30  # all of them cannot
     assert "the phase change:" in printed(cells["before"])
     check_figures(cells, "kinds-figure", "groups-figure", "context", "score-map", "before")
-    ideal = {line.split("  ")[1].strip(): line.split()[-1] for line in printed(cells["ideal"]).strip().splitlines()[1:]}
-    assert float(ideal["natural"]) == 1
+    assert re.search(r"natural +\d\.\d+ +1\.00", printed(cells["ideal"]))
+    assert re.search(r"ablated +\d\.\d+ +0\.00", printed(cells["ideal"]))
+    (recovered,) = re.findall(r"\[A\]\[B\]\.\.\.\[A\] +\d\.\d+ +(\d\.\d+)", printed(cells["ideal"]))
+    assert float(recovered) > 0.6  # the rule says most of what they do
     assert "full, zero" in data_of(cells["kinds"], "text/html")
 
 

@@ -29,7 +29,7 @@ def picture_of_html(html: str, *, locked: int | None = None) -> bytes:
             driver.find_element("css selector", f"[data-place='{locked}']").click()
             driver.switch_to.default_content()
             time.sleep(1)
-        height = driver.execute_script("return document.documentElement.scrollHeight")
+        height = driver.execute_script("return Math.ceil(document.body.getBoundingClientRect().bottom) + 8")
         clip = {"x": 0, "y": 0, "width": _WIDTH, "height": min(int(height), _MOST_HEIGHT), "scale": 1}
         shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
     return base64.b64decode(shot["data"])

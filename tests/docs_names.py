@@ -107,6 +107,7 @@ FILES: dict[str, Callable[[Prepared, Path], Any]] = {
     "runs/2L of pythia's tokens": _run_on_pythia_tokens,
     "runs/1L-smeared": _run_at(1),
     "models/my-llama": lambda prepared, place: save_huggingface(place, "llama"),
+    "path/to/a/folder": lambda prepared, place: save_huggingface(place, "gpt2"),
     "models/mine": lambda prepared, place: save_huggingface(place, "llama"),
     "books": _folder_of_text,
     "tokens/python": _token_file,

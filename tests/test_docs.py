@@ -1,14 +1,16 @@
 """The documentation's code runs, its commands exist, and its pages are all in the navigation."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import ih_lens as ih
+from ih_lens.cli import app
 from tests.docs_code import PAGES, ROOT, blocks, check_command, command_lines, pages, run_page
-from tests.docs_names import Prepared, fill
+from tests.docs_names import FILES, Prepared, fill
 from tests.models.hub_stand_in import connect, forget_connections, serving
 
 OWN_TESTS = {"docs/clamping.md": "test_clamping_page.py", "docs/extending.md": "test_extending_page.py"}
@@ -51,6 +53,31 @@ def test_commands_exist(page: str) -> None:
                 assert words[1] in targets, f"{page}:{block.line}: {' '.join(words)}"
             else:
                 assert words[0] in PROGRAMS, f"{page}:{block.line}: {' '.join(words)}"
+
+
+SCORE_LINES = {
+    " ".join(words)
+    for page in pages()
+    for block in blocks(page, "bash")
+    for words in command_lines(block.text)
+    if words[:2] == ["ih-lens", "score"]
+}
+
+
+@pytest.mark.parametrize("line", sorted(SCORE_LINES))
+def test_score_commands_run(
+    line: str,
+    tmp_path: Path,
+    prepared: Prepared,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "path/to" in line:
+        FILES["path/to/a/folder"](prepared, tmp_path / "path/to/a/folder")
+        shutil.copy("path/to/a/folder/tokenizer.json", "path/to/tokenizer.json")
+    app(line.split()[1:], prog_name="ih-lens", standalone_mode=False)
+    assert "heads" in capsys.readouterr().out
 
 
 def test_every_page_is_in_the_navigation() -> None:

@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: demo clamp-demo bench test lint types docs check clean
+.PHONY: demo clamp-demo bench notebooks test lint types docs check clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ih_lens needs Python 3.11 or newer; run: make PYTHON=python3.12")'
@@ -25,6 +25,10 @@ clamp-demo: .venv/installed
 # Sets up its environment like `make demo`; about 25 minutes on 2 cores with nothing else running.
 bench: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(ARGS)
+
+# Writes the notebooks of demos/ from their twins, and runs them; ARGS names some of them.
+notebooks: .venv/installed-dev
+	$(BIN)/python -m demos.execute $(ARGS)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

@@ -5,37 +5,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nbformat
-import pytest
-from nbclient import NotebookClient
+from demos import execute
+from demos.execute import FIGURE
 
-ROOT = Path(__file__).parents[1]
-DEMOS = ROOT / "demos"
-FIGURE = "application/vnd.plotly.v1+json"
+__all__ = ["FIGURE"]
 ALARMING = re.compile(r"[Ww]arning|Traceback|Error\b|[Dd]eprecat")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
-def read(name: str) -> Any:
-    return nbformat.read(DEMOS / f"{name}.ipynb", as_version=4)
+def run_cells(name: str, folder: Path, **settings: str) -> dict[str, Any]:
+    """Run a notebook in a folder of its own, on its stand-in, with every warning shown; gives the code cells by id."""
+    notebook = execute.run(name, folder, {**execute.settings_for(name, folder), **settings})
+    return code_cells(notebook)
 
 
-def execute(name: str, folder: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Run a notebook in a folder of its own, with every warning shown; gives the code cells by their ids."""
-    settings = {
-        "PYTHONPATH": str(ROOT),
-        "PYTHONWARNINGS": "default",
-        "OMP_NUM_THREADS": "1",
-        "IPYTHONDIR": str(folder / "ipython"),
-        "JUPYTER_RUNTIME_DIR": str(folder / "jupyter"),
-        "PLOTLY_RENDERER": "plotly_mimetype",
-        **environment,
-    }
-    for setting, value in settings.items():
-        monkeypatch.setenv(setting, value)
-    notebook = read(name)
-    NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-    ).execute()
+def code_cells(notebook: Any) -> dict[str, Any]:
+    """The code cells by id."""
     return {cell["id"]: cell for cell in notebook.cells if cell.cell_type == "code"}
 
 
@@ -62,3 +47,24 @@ def check_quiet(cells: dict[str, Any]) -> None:
     for ident, stream, text in streams(cells):
         assert stream == "stdout", f"{ident} wrote to {stream}: {text}"
         assert not ALARMING.search(text), f"{ident}: {text}"
+
+
+def check_as_committed(cells: dict[str, Any], committed: dict[str, Any], *, within: float, but: str = "") -> None:
+    """What the cells print is what is committed, up to the rounding of numbers on another machine.
+
+    Args:
+        cells: as they were run now.
+        committed: as they are committed.
+        within: by what share of a number above 1, and by what below.
+        but: a cell that may differ, because it measures on the sources of the Python that runs it.
+    """
+    ours, theirs = (
+        {ident: "".join(text for found, _, text in streams(of) if found == ident) for ident in of}
+        for of in (cells, committed)
+    )
+    for ident, text in ours.items():
+        if ident == but:
+            continue
+        assert _NUMBER.sub("#", text) == _NUMBER.sub("#", theirs[ident]), ident
+        for new, old in zip(_NUMBER.findall(text), _NUMBER.findall(theirs[ident]), strict=True):
+            assert abs(float(new) - float(old)) <= within * max(1.0, abs(float(old))), f"{ident}: {new}, was {old}"

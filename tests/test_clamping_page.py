@@ -1,37 +1,23 @@
 """The code of docs/clamping.md runs from top to bottom, with shorter trainings."""
 
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 
 import ih_lens as ih
 from tests.clamping.twins import pattern_under
+from tests.docs_code import run_page
+from tests.docs_names import Prepared
 
-ROOT = Path(__file__).parents[1]
-SHORTER = {
-    "n_steps=700": "n_steps=12",
-    "every(100)": "every(6)",
-    "(0, 1, 2), workers=2": "(0, 1)",
-    "d_model=64": "d_model=16",
-    "window=20": "window=3",
-}
+PAGE = "docs/clamping.md"
 
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
-    page = (ROOT / "docs" / "clamping.md").read_text(encoding="utf8")
-    code = "\n".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
-    for usual, short in SHORTER.items():
-        assert usual in code
-        code = code.replace(usual, short)
-    namespace: dict = {"__name__": "clamping_page"}
+    folder = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("page"))
-        exec(code, namespace)
-        yield namespace  # runs are read from where they lie
+        yield run_page(PAGE, folder, Prepared(folder), patch)  # runs are read from where they lie
 
 
 def test_all_experiments_gave_something(names: dict) -> None:

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import ih_lens as ih
+from demos.stand_ins import save_gpt2, save_neox
 from ih_lens import cli
 from ih_lens.report.score_command import ScoreRequest, report, score_model
 from tests.helpers import tiny_model
 from tests.models.hub_stand_in import HubStandIn, hub, publish
 from tests.models.huggingface_models import save_huggingface
-from tests.models.planted_heads import save_planted_gpt2, save_planted_neox
 
 __all__ = ["hub"]  # a fixture
 
@@ -159,18 +159,18 @@ def test_a_revision_on_the_hub(hub: HubStandIn, tmp_path: Path, monkeypatch, cap
 
 def _planted(folder: Path, place: int) -> None:
     """No induction head in the first revision, one in the second."""
-    save_planted_neox(folder, float(place))
+    save_neox(folder, float(place))
 
 
 def test_published_heads_are_compared(tmp_path: Path) -> None:
     place = tmp_path / "copy"
-    save_planted_gpt2(place, previous=(4, 11), induction=[(5, 5), (6, 9)])
+    save_gpt2(place)
     lines = list(score_model(ScoreRequest(str(place), atlas="gpt2", n_examples=2)))
     listed = [line.split()[0] for line in lines if line.startswith("  L")]
-    assert sorted(listed[:2]) == ["L5H5", "L6H9"]
-    assert listed[2] == "L4H11"
+    assert sorted(listed[:4]) == ["L5H5", "L6H9", "L7H10", "L8H1"]
+    assert listed[4:6] == ["L2H2", "L4H11"]
     assert "Published heads:" in lines
-    assert any("3 of 11 published heads found" in line for line in lines)
+    assert any("5 of 11 published heads found" in line for line in lines)
     assert any(line.startswith("  Kevin Wang et al. 2022: Interpretability in the Wild") for line in lines)
 
 

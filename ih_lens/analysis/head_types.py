@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 
+from ih_lens.analysis.last_snapshot import last_snapshot
 from ih_lens.errors import InputError
 from ih_lens.results import HeadScores
 
@@ -22,9 +23,10 @@ def head_types(
 
     Args:
         scores: with the measures prefix_matching, copying and previous_token.
-        prefix_matching: threshold, 0 to 1. The paper's translation head has 0.20, so the border is not sharp.
+        prefix_matching: threshold, 0 to 1.
         previous_token: threshold, 0 to 1.
-        copying: magnitude that a copying score must exceed, 0 to 1.
+        copying: magnitude that a copying score must exceed, 0 to 1. The paper's translation head has 0.20, so heads
+            that matter copy weakly.
 
     Returns:
         [layer, head] of text.
@@ -40,18 +42,11 @@ def head_types(
     for name, value in thresholds.items():
         if not 0 <= value <= 1:
             raise InputError(f"{name}: expected a threshold of 0 to 1, got {value}")
-    matches = _last(scores, "prefix_matching") >= prefix_matching
-    copies = _last(scores, "copying")
-    before = _last(scores, "previous_token") >= previous_token
+    matches = last_snapshot(scores["prefix_matching"]) >= prefix_matching
+    copies = last_snapshot(scores["copying"])
+    before = last_snapshot(scores["previous_token"]) >= previous_token
     conditions = [matches & (copies > copying), matches & (copies < -copying), before]
     names = np.select([condition.to_numpy() for condition in conditions], list(HEAD_TYPES[:-1]), HEAD_TYPES[-1])
     coordinates = {dim: matches[dim] for dim in ("layer", "head")}
     attributes = {**scores.attrs, **{f"{name}_threshold": value for name, value in thresholds.items()}}
     return xr.DataArray(names, coordinates, ("layer", "head"), "head_type", attributes)
-
-
-def _last(scores: HeadScores, name: str) -> xr.DataArray:
-    """A measure at the last snapshot, [layer, head]."""
-    values = scores[name]
-    last = values.isel(snapshot=-1) if "snapshot" in values.dims else values
-    return last.transpose("layer", "head")

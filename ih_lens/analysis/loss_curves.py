@@ -3,6 +3,8 @@
 import numpy as np
 import xarray as xr
 
+from ih_lens.analysis.pairing import check_pair
+from ih_lens.analysis.slopes import local_slopes
 from ih_lens.errors import InputError
 from ih_lens.results import TokenLosses
 
@@ -24,13 +26,33 @@ def loss_curve(losses: TokenLosses) -> xr.DataArray:
     The paper's "loss curve" (Analyses, Per-token losses).
     """
     values = losses.random_token.astype(np.float64)
-    n_examples = values.sizes["example"]
-    mean = values.mean("example", skipna=False)
-    stderr = xr.full_like(mean, np.nan)
-    if n_examples > 1:
-        stderr = values.std("example", ddof=1, skipna=False) / np.sqrt(n_examples)
-    attributes = {**losses.attrs, "definition": "mean random-token loss over examples", "unit": "nats"}
-    return mean.assign_coords(stderr=stderr.variable).rename("loss").assign_attrs(attributes)
+    return _mean_over_examples(values, losses, "mean random-token loss over examples")
+
+
+def loss_difference(first: TokenLosses, second: TokenLosses) -> xr.DataArray:
+    """Mean random-token loss of `first` minus that of `second`, paired on their examples.
+
+    Args:
+        first: losses of one model, plain or stacked over snapshots.
+        second: losses of the other, of the same snapshots where both are stacked.
+
+    Returns:
+        The difference in nats over the leading dimensions, with the coordinate `stderr`: the standard error of the
+        mean over examples of each example's own difference (NaN for a single one).
+
+    Raises:
+        FingerprintError: if the losses were measured on different examples.
+        InputError: if both are stacked over different snapshots.
+
+    Examples:
+        >>> loss_difference(losses, losses_of_one_layer).dims
+        ('snapshot',)
+
+    Where it leaves zero is where a model's loss curve diverges from the other's (paper, Argument 1).
+    """
+    check_pair(first, second)
+    each = first.random_token.astype(np.float64) - second.random_token.astype(np.float64)
+    return _mean_over_examples(each, first, "difference of mean random-token losses, first minus second")
 
 
 def loss_by_context_index(losses: TokenLosses) -> xr.DataArray:
@@ -53,7 +75,7 @@ def loss_by_context_index(losses: TokenLosses) -> xr.DataArray:
     return losses.by_context_index.rename("loss_by_context_index").assign_attrs(attributes)
 
 
-def loss_derivative(losses: TokenLosses | xr.DataArray) -> xr.DataArray:
+def loss_derivative(losses: TokenLosses | xr.DataArray, *, span: int | float = 0.0) -> xr.DataArray:
     """Derivative of the mean loss with respect to ln(context index): nats gained by e times as much context.
 
     At inner indices it is the second-order central difference on the unevenly spaced grid ln(i), at the first and
@@ -62,12 +84,15 @@ def loss_derivative(losses: TokenLosses | xr.DataArray) -> xr.DataArray:
 
     Args:
         losses: losses, or a result of `loss_by_context_index`.
+        span: above 0, the slope of the least-squares line through all indices within this distance in ln(index),
+            which noise moves less: neighbours at index 500 are only 0.002 apart, so that 0.01 nats of noise in the
+            loss become 5 nats of noise in their difference.
 
     Returns:
         The derivative in nats, [..., context_index]; negative where more context lowers the loss.
 
     Raises:
-        InputError: if there are fewer than two context indices, or they do not ascend.
+        InputError: if there are fewer than two context indices, they do not ascend, or `span` is negative.
 
     Examples:
         >>> loss_derivative(losses).dims
@@ -85,6 +110,18 @@ def loss_derivative(losses: TokenLosses | xr.DataArray) -> xr.DataArray:
             f"expected at least two ascending context indices, got {indices.tolist()}; "
             'measure with context_indices="all" or in ascending order'
         )
-    slopes = np.gradient(means.to_numpy().astype(np.float64), np.log(indices), axis=-1)
-    definition = "derivative of the mean loss with respect to ln(context index), central differences"
-    return means.copy(data=slopes).rename("loss_derivative").assign_attrs(definition=definition, unit="nats")
+    slopes = local_slopes(means.to_numpy().astype(np.float64), np.log(indices), span)
+    method = f"least squares within {span:g}" if span else "central differences"
+    definition = f"derivative of the mean loss with respect to ln(context index), {method}"
+    return means.copy(data=slopes).rename("loss_derivative").assign_attrs(definition=definition, unit="nats", span=span)
+
+
+def _mean_over_examples(values: xr.DataArray, losses: TokenLosses, definition: str) -> xr.DataArray:
+    """The mean with its standard error (NaN for a single example) and provenance."""
+    n_examples = values.sizes["example"]
+    mean = values.mean("example", skipna=False)
+    stderr = xr.full_like(mean, np.nan)
+    if n_examples > 1:
+        stderr = values.std("example", ddof=1, skipna=False) / np.sqrt(n_examples)
+    attributes = {**losses.attrs, "definition": definition, "unit": "nats"}
+    return mean.assign_coords(stderr=stderr.variable).rename("loss").assign_attrs(attributes)

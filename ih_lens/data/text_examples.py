@@ -87,7 +87,7 @@ def text_examples(
     text = text_source(
         source, separator=separator, text_field=text_field, split=split, config=config, suffixes=suffixes
     )
-    stream = _TokenStream(text.pieces(), _encoder(tokenizer), _between_documents(model, start), model.cfg.d_vocab)
+    stream = _TokenStream(text.pieces(), text_encoder(tokenizer), _between_documents(model, start), model.cfg.d_vocab)
     first = [] if start.id is None else [start.id]
     of_text = stream.rows(n_examples, n_pos - len(first))
     what = f"tokenizing {n_examples:,} examples"
@@ -162,7 +162,7 @@ class _TokenStream:
         return ids or (self._more(n_tokens) if batch else ids)
 
 
-def _encoder(tokenizer: Any) -> Encode:
+def text_encoder(tokenizer: Any) -> Encode:
     """From texts to ids: no special token is added, and none is read out of the text."""
     if isinstance(getattr(tokenizer, "backend_tokenizer", tokenizer), Tokenizer):
         own = given_tokenizer(tokenizer)

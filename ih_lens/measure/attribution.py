@@ -54,7 +54,7 @@ def logit_attribution(
         >>> attribution = logit_attribution(model, tokens)
         >>> strongest_source = attribution[0, 1, 4].argmax(dim=-1)  # per destination, head L1H4 on example 0
     """
-    tokens = _attributable(model, tokens)
+    tokens = attributable_tokens(model, tokens)
     chosen = layer_indices(range(model.cfg.n_layers) if layers is None else layers, model.cfg.n_layers)
     columns = unembedding_columns(model, tokens[:, 1:])
     n_examples, n_dest = columns.shape[:2]
@@ -109,7 +109,7 @@ def logit_terms(model: ModelLike, tokens: Tensor, *, batch_size: int | None = No
         >>> terms = logit_terms(model, tokens)
         >>> terms.heads.mean(dim=(0, 3))  # the mean effect of each head
     """
-    tokens = _attributable(model, tokens)
+    tokens = attributable_tokens(model, tokens)
     columns = unembedding_columns(model, tokens[:, 1:])
     parts = [
         _batch_terms(model, tokens[examples], columns[examples]) for examples in batches(model, tokens, batch_size)
@@ -118,7 +118,7 @@ def logit_terms(model: ModelLike, tokens: Tensor, *, batch_size: int | None = No
     return LogitTerms(**{name: torch.cat([part[name] for part in parts]).cpu() for name in names})
 
 
-def _attributable(model: ModelLike, tokens: Tensor) -> Int[Tensor, "example pos"]:
+def attributable_tokens(model: ModelLike, tokens: Tensor) -> Int[Tensor, "example pos"]:
     """Tokens of a model whose logits are a sum of terms."""
     tokens = measurable_tokens(model, tokens, min_length=2)
     require_direct_path(model, "logit attribution")
@@ -138,25 +138,43 @@ def _attribute_batch(
     ln_scale: bool,
 ) -> None:
     """Fill in the attribution of one batch; sources behind a block's destinations are zero already."""
-    reads, n_dest = _reads(model, columns), columns.shape[1]
+    reads = next_token_reads(model, columns)
     filled: set[tuple[int, int, int]] = set()
 
     def visit(attention: LayerAttention) -> None:
-        start, (n_queries, n_keys) = attention.first_query, attention.pattern.shape[2:]
-        stop, n_src = min(start + n_queries, n_dest), min(n_keys, n_dest)
-        logits = reads(attention.layer)[:, :, start:stop] @ _unbiased_values(model, attention, n_src).mT
-        logits *= attention.pattern[:, :, : stop - start, :n_src]
+        start, logits = attention.first_query, unscaled_attribution(model, attention, reads)
+        stop, n_src = start + logits.shape[2], logits.shape[3]
         result[:, layers.index(attention.layer), :, start:stop, :n_src] = logits.cpu()
         filled.add((start, stop, n_src))
 
     scale: dict[str, Tensor] = {}
-    watched = _final_scale(model, scale) if ln_scale else {}
+    watched = watch_final_scale(model, scale) if ln_scale else {}
     visit_attention(model, tokens, visit, layers=layers, with_values=True, by_queries=True, watched=watched)
     for start, stop, n_src in filled if scale else ():
         result[..., start:stop, :n_src] /= scale[FINAL_SCALE].cpu()[:, None, None, start:stop, None]
 
 
-def _reads(
+def unscaled_attribution(
+    model: ModelLike,
+    attention: LayerAttention,
+    reads: Callable[[int], Float[Tensor, "batch head_index dest d_head"]],
+) -> Float[Tensor, "batch head_index block_dest block_src"]:
+    """`logit_attribution` of a block of queries and the keys before them, the final scale not applied.
+
+    Args:
+        model: the model.
+        attention: with values.
+        reads: of `next_token_reads`, for all destinations.
+    """
+    read, start = reads(attention.layer), attention.first_query
+    n_dest, (n_queries, n_keys) = read.shape[2], attention.pattern.shape[2:]
+    stop, n_src = min(start + n_queries, n_dest), min(n_keys, n_dest)
+    logits = read[:, :, start:stop] @ _unbiased_values(model, attention, n_src).mT
+    logits *= attention.pattern[:, :, : stop - start, :n_src]
+    return logits
+
+
+def next_token_reads(
     model: ModelLike, columns: Float[Tensor, "batch dest d_model"]
 ) -> Callable[[int], Float[Tensor, "batch head_index dest d_head"]]:
     """From a layer to what each head's output is multiplied with to give the next token's logit."""
@@ -182,7 +200,7 @@ def _batch_terms(
     model: ModelLike, tokens: Int[Tensor, "batch pos"], columns: Float[Tensor, "batch dest d_model"]
 ) -> dict[str, Float[Tensor, "..."]]:
     """The terms of one batch by the names of `LogitTerms`."""
-    reads, (n_examples, n_dest) = _reads(model, columns), columns.shape[:2]
+    reads, (n_examples, n_dest) = next_token_reads(model, columns), columns.shape[:2]
     written: dict[str, Tensor] = {}
     heads = columns.new_zeros(n_examples, model.cfg.n_layers, model.cfg.n_heads, n_dest)
     biases = torch.zeros_like(columns[..., 0])
@@ -197,7 +215,7 @@ def _batch_terms(
         biases[:, start:stop] += per_head.sum(dim=1) + columns[:, start:stop] @ _attention_bias(model, layer)
 
     names = _written_names(model)
-    watched = {**_final_scale(model, written), **{name: _keep_logits(written, name, columns) for name in names}}
+    watched = {**watch_final_scale(model, written), **{name: _keep_logits(written, name, columns) for name in names}}
     visit_attention(model, tokens, visit, with_values=True, by_queries=True, watched=watched)
     divisor = written.get(FINAL_SCALE, torch.ones_like(biases))
     mlps = [written[name] / divisor for name in names if name.endswith("hook_mlp_out")]
@@ -227,7 +245,7 @@ def _keep_logits(
     return keep
 
 
-def _final_scale(model: ModelLike, kept: dict[str, Tensor]) -> dict[str, Callable[[Tensor], None]]:
+def watch_final_scale(model: ModelLike, kept: dict[str, Tensor]) -> dict[str, Callable[[Tensor], None]]:
     """Keeps the final norm's scale at every destination; nothing where there is no norm."""
 
     def keep(activation: Tensor) -> None:

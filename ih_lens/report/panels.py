@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import plotly.graph_objects as go
 import xarray as xr
 
+from ih_lens.analysis.opaque_heads import opaque_heads
 from ih_lens.report.model_data import description_of, phase_change_of, values_of
 from ih_lens.report.rows import Drawing, Row
 
@@ -22,6 +23,7 @@ def row_figure(row: Row, models: Mapping[str, xr.Dataset]) -> go.Figure:
             name: None if change.start is None or change.end is None else (float(change.start), float(change.end))
             for name, change in changes.items()
         },
+        opaque={name: opaque_heads(dataset["prefix_matching"]) for name, dataset in models.items()},
         log_tokens=any(description_of(dataset)["exponential"] for dataset in models.values()),
     )
     return row.draw(drawing)

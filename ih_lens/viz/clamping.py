@@ -13,7 +13,7 @@ from ih_lens.errors import InputError
 from ih_lens.viz import style
 from ih_lens.viz.grid import Panel, RowLayout, draw_row
 
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#1F3B63")
+_COLOURS = style.CATEGORIES
 _DASHES = ("dash", "dot", "dashdot")
 _WIDTH, _ROW_HEIGHT = 760, 26
 
@@ -97,7 +97,7 @@ def plot_learning_times(times: pd.DataFrame) -> go.Figure:
     figure = _bars(reached, names, "Learning times", "steps until the loss is below the threshold", "%{x:.0f} steps")
     late = reached[never]
     if len(late):
-        look = {"symbol": "triangle-right-open", "size": 11, "color": "#222222", "line": {"width": 1.6}}
+        look = {"symbol": "triangle-right-open", "size": 11, "color": style.TEXT, "line": {"width": 1.6}}
         figure.add_trace(
             go.Scatter(
                 x=late["value"],
@@ -145,7 +145,7 @@ def _bars(values: pd.DataFrame, names: list[list[str]], title: str, x_title: str
             x=medians.to_numpy(),
             y=y(order),
             orientation="h",
-            marker={"color": "#B9CBE0"},
+            marker={"color": style.PALE},
             name="median",
             hovertemplate=f"median {hover}",
         )

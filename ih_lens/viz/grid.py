@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 
 from ih_lens.errors import InputError
 from ih_lens.viz import style
+from ih_lens.viz.frame import frame
 
 Results = Mapping[str, xr.DataArray | None]
 """One result per model, by its name; None where the model was not measured."""
@@ -32,11 +33,13 @@ class Panel:
         traces: plotly traces without axes.
         note: text in the middle of a panel that has nothing to show.
         begins: tokens elapsed at the first snapshot drawn, where a logarithmic axis cannot show an earlier one.
+        remark: what a reader must know, written once below the row.
     """
 
     traces: Sequence[BaseTraceType] = ()
     note: str = ""
     begins: float | None = None
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class RowLayout:
         layout: further plotly settings of the figure, such as a colour axis.
         keys: traces without data that only explain colours in the legend.
         band: plotly settings of the shape that marks the phase change.
+        x_matches: plotly's name of the axis whose range all others follow; None where each has its own.
+        remarks: what a reader must know, written below the row.
     """
 
     title: str
@@ -60,6 +65,8 @@ class RowLayout:
     layout: Mapping[str, Any] = field(default_factory=dict[str, Any])
     keys: Sequence[BaseTraceType] = ()
     band: Mapping[str, Any] = field(default_factory=lambda: style.BAND)
+    x_matches: str | None = "x"
+    remarks: Sequence[str] = ()
 
 
 NOT_MEASURED = Panel(note="not measured")
@@ -70,6 +77,18 @@ def over_training(log_tokens: bool) -> dict[str, Any]:
     """Settings of an axis of tokens elapsed."""
     axis = {"exponentformat": "B", "nticks": 5, "tickangle": 0}
     return {**axis, "type": "log", "dtick": 1} if log_tokens else {**axis, "rangemode": "tozero"}
+
+
+def label_few_decades(figure: go.Figure) -> None:
+    """Ticks at 1, 2 and 5 on a logarithmic axis of tokens that is too short for powers of ten alone."""
+    traces: list[Any] = list(figure.select_traces())
+    drawn = [trace.x for trace in traces if trace.x is not None and len(trace.x)]
+    known = [np.asarray(places, dtype=float) for places in drawn if places[0] is not None]
+    tokens = np.concatenate([np.zeros(0), *known])
+    tokens = tokens[tokens > 0]
+    if len(tokens) and tokens.max() / tokens.min() < 100:
+        powers = 10.0 ** np.arange(np.floor(np.log10(tokens.min())), np.ceil(np.log10(tokens.max())) + 1)
+        figure.update_xaxes(tickmode="array", tickvals=np.outer(powers, [1, 2, 5]).ravel())
 
 
 def tokens_elapsed(values: xr.DataArray) -> Float[np.ndarray, "snapshot"]:
@@ -112,7 +131,9 @@ def draw_row(panels: Mapping[str, Panel], shared: RowLayout, *, bands: Bands | N
     Raises:
         InputError: if there is no panel, or a band's name is not among the panels.
     """
-    _check_names(panels, bands or {})
+    if not panels:
+        raise InputError("expected at least one model to draw, got none")
+    check_names(panels, bands or {}, "phase changes")
     n_panels = len(panels)
     width = n_panels * style.panel_width(n_panels)
     figure = make_subplots(
@@ -125,18 +146,20 @@ def draw_row(panels: Mapping[str, Panel], shared: RowLayout, *, bands: Bands | N
         figure.add_trace(key, row=1, col=1)
     if any((bands or {}).values()):
         figure.add_trace(_band_key(), row=1, col=1)
-    _lay_out(figure, shared, width)
-    if any(panel.begins is not None for panel in panels.values()):
-        _add_note(figure, "The snapshot at 0 tokens has no place on a logarithmic axis and is left out.")
+    _lay_out(figure, shared, width, panels)
+    if shared.x_axis.get("type") == "log":
+        label_few_decades(figure)
     return figure
 
 
-def _check_names(panels: Mapping[str, Panel], bands: Bands) -> None:
-    """Names that would silently go undrawn are refused."""
-    if not panels:
-        raise InputError("expected at least one model to draw, got none")
-    if unknown := [name for name in bands if name not in panels]:
-        raise InputError(f"phase changes of {', '.join(unknown)}, but the models are {', '.join(panels)}")
+def check_names(drawn: Mapping[str, Any], marked: Mapping[str, Any], what: str) -> None:
+    """Marks that would silently go undrawn are refused.
+
+    Raises:
+        InputError: if one is for a model that is not drawn.
+    """
+    if unknown := [name for name in marked if name not in drawn]:
+        raise InputError(f"{what} of {', '.join(unknown)}, but the models are {', '.join(drawn)}")
 
 
 def _fill(figure: go.Figure, column: int, panel: Panel) -> None:
@@ -148,7 +171,7 @@ def _fill(figure: go.Figure, column: int, panel: Panel) -> None:
         x, y = _axes(column)
         inside = {"xref": f"{x} domain", "yref": f"{y} domain"}
         figure.add_annotation(text=panel.note, x=0.5, y=0.5, showarrow=False, font={"color": style.GREY}, **inside)
-        grey = {"fillcolor": "#F0F0F0", "line": {"width": 0}, "layer": "below"}
+        grey = {"fillcolor": style.EMPTY, "line": {"width": 0}, "layer": "below"}
         figure.add_shape(type="rect", x0=0, x1=1, y0=0, y1=1, **grey, **inside)
 
 
@@ -173,25 +196,21 @@ def _band_key() -> go.Scatter:
     return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name="phase change", showlegend=True)
 
 
-def _lay_out(figure: go.Figure, shared: RowLayout, width: int) -> None:
-    """Titles, shared axes, sizes."""
-    figure.update_xaxes(title={"text": shared.x_title, "standoff": 6}, matches="x", **shared.x_axis)
+def _lay_out(figure: go.Figure, shared: RowLayout, width: int, panels: Mapping[str, Panel]) -> None:
+    """Titles, shared axes, sizes, remarks."""
+    figure.update_xaxes(title={"text": shared.x_title, "standoff": 6}, matches=shared.x_matches, **shared.x_axis)
     figure.update_yaxes(**shared.y_axis)
     figure.update_yaxes(title={"text": shared.y_title, "standoff": 6}, row=1, col=1)
     figure.update_annotations(font_size=13)
-    figure.update_layout(
-        template=style.TEMPLATE,
-        title={"text": shared.title, "x": 0, "xref": "paper", "y": 0.97, "yanchor": "top", "font": {"size": 15}},
-        width=width + style.LEFT + style.RIGHT,
-        height=style.PANEL_HEIGHT + style.TOP + style.BOTTOM,
-        margin={"l": style.LEFT, "r": style.RIGHT, "t": style.TOP, "b": style.BOTTOM},
-        **shared.layout,
-    )
+    remarks = [*shared.remarks, *_remarks(list(panels.values()))]
+    more_top = 16 * max(name.count("<br>") for name in panels)
+    frame(figure, shared.title, width=width, height=style.PANEL_HEIGHT, remarks=remarks, more_top=more_top)
+    figure.update_layout(**shared.layout)
 
 
-def _add_note(figure: go.Figure, text: str) -> None:
-    """A remark below the row, at its left."""
-    place = {"x": 0, "y": 0, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
-    figure.add_annotation(
-        text=text, showarrow=False, yshift=-style.BOTTOM, font={"size": 11, "color": style.GREY}, **place
-    )
+def _remarks(panels: Sequence[Panel]) -> list[str]:
+    """What a reader must know of any panel, each thing once."""
+    remarks = list(dict.fromkeys(panel.remark for panel in panels if panel.remark))
+    if any(panel.begins is not None for panel in panels):
+        remarks.append("The snapshot at 0 tokens has no place on a logarithmic axis and is left out.")
+    return remarks

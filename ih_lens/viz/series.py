@@ -1,11 +1,16 @@
-"""One line per model over training: the loss and the in-context learning score."""
+"""One line per model over training: the loss, its difference to another model's, and the in-context learning score."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 from plotly.basedatatypes import BaseTraceType
 
+from ih_lens.analysis.convexity import NonConvexSpan
 from ih_lens.viz import style
+from ih_lens.viz.bump import bump_key, bump_traces
 from ih_lens.viz.grid import (
     NOT_DEFINED,
     NOT_MEASURED,
@@ -14,6 +19,7 @@ from ih_lens.viz.grid import (
     Results,
     RowLayout,
     begins,
+    check_names,
     draw_row,
     drawable,
     over_training,
@@ -21,22 +27,78 @@ from ih_lens.viz.grid import (
 )
 
 
-def plot_loss(losses: Results, *, phase_changes: Bands | None = None, log_tokens: bool = False) -> go.Figure:
+def plot_loss(
+    losses: Results,
+    *,
+    phase_changes: Bands | None = None,
+    log_tokens: bool = False,
+    bumps: Mapping[str, Sequence[NonConvexSpan]] | None = None,
+) -> go.Figure:
     """Mean loss over training, one panel per model.
 
     Args:
         losses: result of `loss_curve` [snapshot] per model, in nats; None where it was not measured.
         phase_changes: start and end in tokens elapsed per model.
         log_tokens: logarithmic axis; the snapshot at 0 tokens is then left out, and the figure says so.
+        bumps: result of `non_convex_spans` per model: where the curve is not convex, the line below it is drawn
+            broken, and what lies between is filled.
 
     Returns:
         A row of panels that share their axes, with two standard errors to both sides where they are known.
 
+    Raises:
+        InputError: if there are bumps of a model that is not drawn.
+
     Examples:
-        >>> plot_loss({"2L": loss_curve(losses)}, phase_changes={"2L": (2.5e6, 4e6)})
+        >>> plot_loss({"2L": loss_curve(losses)}, bumps={"2L": non_convex_spans(losses)})
     """
-    shared = RowLayout("Loss over training", "tokens elapsed", "loss (nats)", over_training(log_tokens))
-    return _draw_lines(losses, shared, "loss", phase_changes, log_tokens)
+    keys = [bump_key()] if any((bumps or {}).values()) else []
+    shared = RowLayout("Loss over training", "tokens elapsed", "loss (nats)", over_training(log_tokens), keys=keys)
+    check_names(losses, bumps or {}, "bumps")
+    panels = {name: _line_panel(name, values, "loss", log_tokens) for name, values in losses.items()}
+    for name, spans in (bumps or {}).items():
+        curve = losses[name]
+        if curve is not None:
+            below = [trace for span in spans for trace in bump_traces(drawable(curve, log_tokens), span)]
+            panels[name] = replace(panels[name], traces=[*below, *panels[name].traces])
+    return draw_row(panels, shared, bands=phase_changes)
+
+
+def plot_loss_divergence(
+    differences: Results, *, reference: str, phase_changes: Bands | None = None, log_tokens: bool = False
+) -> go.Figure:
+    """How far each model's loss lies from another's over training, one panel per model.
+
+    The paper compares with the one-layer model, from which the others' curves diverge in the phase change.
+
+    Args:
+        differences: result of `loss_difference` [snapshot] per model, in nats; None where it was not measured.
+        reference: the name of the model whose loss was subtracted, for the heading.
+        phase_changes: start and end in tokens elapsed per model.
+        log_tokens: logarithmic axis; the snapshot at 0 tokens is then left out, and the figure says so.
+
+    Returns:
+        A row of panels that share their axes, with two paired standard errors to both sides where they are known,
+        and a broken line at zero.
+
+    Examples:
+        >>> plot_loss_divergence({"2L": loss_difference(losses_2L, losses_1L)}, reference="1L")
+    """
+    shared = RowLayout(
+        f"Loss minus that of {reference}", "tokens elapsed", "difference (nats)", over_training(log_tokens)
+    )
+    panels = {name: _line_panel(name, values, "difference", log_tokens) for name, values in differences.items()}
+    for name, values in differences.items():
+        if values is not None and panels[name].traces:
+            ends = tokens_elapsed(drawable(values, log_tokens))[[0, -1]]
+            panels[name] = replace(panels[name], traces=[_zero(ends), *panels[name].traces])
+    return draw_row(panels, shared, bands=phase_changes)
+
+
+def _zero(ends: np.ndarray) -> go.Scatter:
+    """A broken line where there is no difference."""
+    line = {"color": style.GREY, "width": 1, "dash": "dash"}
+    return go.Scatter(x=ends, y=[0, 0], mode="lines", line=line, name="none", showlegend=False, hoverinfo="skip")
 
 
 def plot_in_context_learning(

@@ -1,4 +1,8 @@
-"""Colours, sizes and the template of all figures; every colour can be told apart by colour-blind readers."""
+"""Colours, sizes and the template of all figures; colours used together can be told apart by colour-blind readers.
+
+Lines have a contrast of at least 3 against white. `tests/viz/test_style.py` holds both, for the three kinds of colour
+blindness.
+"""
 
 from typing import Any
 
@@ -10,7 +14,18 @@ PHASE_CHANGE = "#E69F00"
 LINE = "#1F3B63"
 """A model's own line, where nothing else is encoded in colour."""
 
-BAND = {"opacity": 0.3, "layer": "below", "line": {"width": 0}}
+TEXT = "#222222"
+FAINT = "#B5B5B5"
+"""Thin lines that only join points."""
+
+PALE = "#B9CBE0"
+"""Bars behind points."""
+
+EMPTY = "#F0F0F0"
+"""A panel without data."""
+
+BAND_OPACITY = 0.3
+BAND = {"opacity": BAND_OPACITY, "layer": "below", "line": {"width": 0}}
 """The phase change behind lines."""
 
 BAND_ON_MAP = {
@@ -24,25 +39,31 @@ BAND_ON_MAP = {
 GREY = "#6B6B6B"
 """Remarks and notes."""
 
+CATEGORIES = ("#0346D6", "#C35801", "#017B59", "#B6579B", "#3694FC", "#724218", "#1D325E")
+"""Lines and points that have no order, such as seeds; the orange of the phase change is none of them."""
+
+ABOVE_ZERO, BELOW_ZERO, UNDEFINED = "#5AA5E8", "#F2994A", "#D5D5D5"
+"""Behind dark text: the fullest colour of each sign, from white at zero; and no number."""
+
 HEAD_TYPES: dict[str, tuple[str, str, str]] = {
-    "other": ("other", "#9A9A9A", "solid"),
-    "previous_token": ("previous token", "#009E73", "dash"),
-    "anti_copying_prefix_matching": ("anti-copying<br>prefix-matching", "#CC79A7", "dot"),
-    "induction": ("induction", "#0072B2", "solid"),
+    "other": ("other", "#8E908B", "solid"),
+    "previous_token": ("previous token", "#00A85A", "dash"),
+    "anti_copying_prefix_matching": ("anti-copying<br>prefix-matching", "#C274BC", "dot"),
+    "induction": ("induction", "#0062BD", "solid"),
 }
 """Label, colour and dash of each type of head, in the order of drawing: what matters most comes on top."""
 
-DEPTH_SCALE = ["#5EC962", "#21918C", "#3B528B", "#440154"]
-"""First layer to last layer: light to dark, readable as lines on white."""
+DEPTH_SCALE = ["#2AA35A", "#21808C", "#3B528B", "#440154"]
+"""First to last layer, or smallest to largest model: light to dark, readable as lines on white."""
 
-TRAINING_SCALE = "Viridis"
+TRAINING_SCALE = DEPTH_SCALE
 LOSS_SCALE = "Blues"
 DERIVATIVE_SCALE = "PRGn"
 """No reds or yellows in maps, so that the orange of the phase change stands out on them."""
 
 LEFT, RIGHT, TOP, BOTTOM = 80, 165, 56, 62
 """Margins in pixels, the same in all rows, so that the columns of a table stand below each other."""
-GAP = 14
+GAP = 24
 PANEL_HEIGHT = 190
 
 _AXIS = {
@@ -57,7 +78,7 @@ _AXIS = {
 
 TEMPLATE = go.layout.Template(
     layout=go.Layout(
-        font={"family": "Helvetica, Arial, sans-serif", "size": 12, "color": "#222222"},
+        font={"family": "Helvetica, Arial, sans-serif", "size": 12, "color": TEXT},
         paper_bgcolor="white",
         plot_bgcolor="white",
         hovermode="closest",

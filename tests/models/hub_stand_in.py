@@ -179,7 +179,7 @@ def _handler(hub: HubStandIn) -> type[BaseHTTPRequestHandler]:
                 self._send(body, with_body, refused.status, {**headers, **refused.headers})
 
         def _file(self, path: str, with_body: bool) -> None:
-            match = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+            match = re.fullmatch(r"/((?:[^/]+/)?[^/]+)/resolve/([^/]+)/(.+)", path)
             if match is None:
                 raise _Refused(404, "RepoNotFound")
             commit, folder = _find(hub, match[1], match[2])
@@ -222,7 +222,7 @@ def _handler(hub: HubStandIn) -> type[BaseHTTPRequestHandler]:
 
 def _api(hub: HubStandIn, path: str) -> Any:
     """The JSON that the hub's API answers with."""
-    match = re.fullmatch(r"([^/]+/[^/]+)(?:/(refs|revision|tree)(?:/([^/]+)(?:/(.+))?)?)?/?", path)
+    match = re.fullmatch(r"((?:[^/]+/)??[^/]+)(?:/(refs|revision|tree)(?:/([^/]+)(?:/(.+))?)?)?/?", path)
     if match is None:
         raise _Refused(404, "RepoNotFound")
     name, what, revision, below = match.groups()

@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
-from tokenizers.models import BPE
-from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from demos import stand_ins
 
 D_VOCAB = 304
 """Rows of the embedding; the tokenizer knows fewer ids, as with Pythia, whose embedding is padded."""
@@ -163,18 +162,7 @@ def byte_level_tokenizer(
         adds_start: prepend it to every text, as Llama 3's does.
         n_tokens: ids in all.
     """
-    inner = Tokenizer(BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    special = start or "<|endoftext|>"
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = BpeTrainer(vocab_size=n_tokens, special_tokens=[special], initial_alphabet=alphabet, show_progress=False)
-    inner.train_from_iterator(_TEXT * 4, trainer)
-    if adds_start:
-        inner.post_processor = processors.TemplateProcessing(
-            single=f"{special} $A", pair=f"{special} $A {special} $B", special_tokens=[(special, 0)]
-        )
-    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=start, eos_token=special, pad_token=special)
+    return stand_ins.byte_level_tokenizer(_TEXT * 4, n_tokens=n_tokens, start=start, adds_start=adds_start)
 
 
 def save_huggingface(

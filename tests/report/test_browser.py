@@ -1,8 +1,7 @@
 """The page in a real browser, from a file, with no network."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,38 +9,15 @@ from ih_lens.report.rows import PAPER_ROWS
 from ih_lens.report.table import ModelAnalysisTable
 from tests.report.test_page import HOSTILE, hostile
 
-webdriver = pytest.importorskip("selenium.webdriver")
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-    "--window-size=1500,1000",
-]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator["webdriver.Chrome"]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+if TYPE_CHECKING:
+    from selenium import webdriver
 
 
 def open_page(browser: "webdriver.Chrome", path: Path) -> None:
     """Open a file and wait until every figure is drawn."""
     from selenium.webdriver.support.wait import WebDriverWait
 
+    browser.get_log("browser")  # what other pages said
     browser.get(path.as_uri())
     WebDriverWait(browser, 60).until(lambda page: page.execute_script("return document.documentElement.dataset.drawn"))
 

@@ -2,7 +2,10 @@
 
 import numpy as np
 import plotly.graph_objects as go
+import torch
 import xarray as xr
+
+import ih_lens as ih
 
 TOKENS = np.array([0, 100, 200, 400, 800])
 
@@ -41,3 +44,21 @@ def bands_of(figure: go.Figure) -> dict[int, tuple[float, float]]:
 def notes_of(figure: go.Figure) -> list[str]:
     """All texts that are written on the figure."""
     return [annotation.text for annotation in figure.layout.annotations]
+
+
+def all_scores(n_layers: int, n_heads: int, seed: int = 0) -> ih.HeadScores:
+    """Every measure of every head, within its range; no trace in layer 0."""
+    generator = np.random.default_rng(seed)
+    matches, copies, before, eigenvalues, trace = generator.random((5, n_layers, n_heads))
+    trace[0] = np.nan
+    ranges: dict[str, tuple[float, float]] = dict.fromkeys(("prefix_matching", "previous_token"), (0.0, 1.0))
+    ranges |= dict.fromkeys(("copying", "ov_copying_eigenvalues"), (-1.0, 1.0))
+    measures = {
+        "prefix_matching": matches**3,
+        "copying": 2 * copies - 1,
+        "previous_token": before**4,
+        "ov_copying_eigenvalues": np.clip(2 * copies - 1 + 0.3 * (eigenvalues - 0.5), -1, 1),
+        "qk_eigenvalue_trace": 30 * matches**3 + 4 * (trace - 0.5),
+    }
+    tensors = {name: torch.as_tensor(values) for name, values in measures.items()}
+    return ih.HeadScores.from_tensors(tensors, attributes={name: {"range": ends} for name, ends in ranges.items()})

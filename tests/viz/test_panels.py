@@ -25,7 +25,7 @@ def test_a_line_per_head_is_named_and_coloured_by_depth():
     np.testing.assert_array_equal(lines[3].y, scores[:, 1, 1])
     assert all(line.name in line.hovertemplate for line in lines)
     colours = [line.line.color for line in lines]
-    assert colours[0] == colours[1] == "rgb(94, 201, 98)"
+    assert colours[0] == colours[1] == "rgb(42, 163, 90)"
     assert colours[4] == colours[5] == "rgb(68, 1, 84)"
     assert len(set(colours)) == 3
 

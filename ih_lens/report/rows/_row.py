@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import plotly.graph_objects as go
@@ -30,17 +30,24 @@ class Drawing:
         head_types: per model, [layer, head].
         phase_changes: start and end of the phase change in tokens elapsed; None where none was found.
         log_tokens: whether training is drawn on a logarithmic axis.
+        opaque: per model, the heads that are opaque where there are many, [layer, head].
     """
 
     values: Mapping[str, xr.DataArray | None]
     head_types: Mapping[str, xr.DataArray | None]
     phase_changes: Mapping[str, tuple[float, float] | None]
     log_tokens: bool
+    opaque: Mapping[str, xr.DataArray | None] = field(default_factory=dict[str, xr.DataArray | None])
 
     @property
     def over_training(self) -> dict[str, Any]:
         """The arguments that every figure over training takes."""
         return {"phase_changes": self.phase_changes, "log_tokens": self.log_tokens}
+
+    @property
+    def of_heads(self) -> dict[str, Any]:
+        """The arguments that every figure of heads over training takes."""
+        return {**self.over_training, "opaque": self.opaque}
 
 
 @dataclass(frozen=True)

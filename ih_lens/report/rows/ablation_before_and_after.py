@@ -33,5 +33,5 @@ ROW = Row(
     source='"Analyses", ablation attribution to phase change; "Data Collection", ablations',
     needs=("losses", "head_scores", "ablation"),
     values=each(_values),
-    draw=lambda drawing: plot_before_and_after(drawing.values, drawing.head_types, **drawing.over_training),
+    draw=lambda drawing: plot_before_and_after(drawing.values, drawing.head_types, **drawing.of_heads),
 )

@@ -29,7 +29,5 @@ ROW = Row(
     source='"Analyses", ablation attribution to phase change: second view',
     needs=("losses", "head_scores", "ablation"),
     values=each(_values),
-    draw=lambda drawing: plot_in_context_learning_attribution(
-        drawing.values, drawing.head_types, **drawing.over_training
-    ),
+    draw=lambda drawing: plot_in_context_learning_attribution(drawing.values, drawing.head_types, **drawing.of_heads),
 )

@@ -17,5 +17,5 @@ ROW = Row(
     source='"Data Collection", head activation evaluators: prefix matching',
     needs=("head_scores",),
     values=each(lambda model: model.head_scores["prefix_matching"]),
-    draw=lambda drawing: plot_prefix_matching(drawing.values, **drawing.over_training),
+    draw=lambda drawing: plot_prefix_matching(drawing.values, **drawing.of_heads),
 )

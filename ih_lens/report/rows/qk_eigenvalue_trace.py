@@ -32,5 +32,5 @@ ROW = Row(
     source='"Data Collection", trace of QK eigenvalues',
     needs=("head_scores",),
     values=each(_values),
-    draw=lambda drawing: plot_qk_eigenvalue_trace(drawing.values, **drawing.over_training),
+    draw=lambda drawing: plot_qk_eigenvalue_trace(drawing.values, **drawing.of_heads),
 )

@@ -1,0 +1,136 @@
+"""Made-up results with the shapes that the paper shows, for looking at figures: an abrupt change early in training.
+
+Nothing here was measured. Models of more layers are better, and all but those of one layer begin to use the rest of
+the context between 2.5 and 5 billion tokens.
+"""
+
+import numpy as np
+import torch
+import xarray as xr
+
+import ih_lens as ih
+from ih_lens.results import stack_snapshots
+from tests.analysis.made_up import losses_of
+
+PHASE_CHANGE = (2.5e9, 5.0e9)
+SIZES = {"1L": 1.0e6, "2L": 2.0e6, "4L": 8.0e6, "6L": 2.5e7}
+LAYERS = {name: int(name[0]) for name in SIZES}
+BANDS = {name: PHASE_CHANGE if layers > 1 else None for name, layers in LAYERS.items()}
+
+
+def tokens(n_snapshots: int = 60, *, even: bool = False) -> np.ndarray:
+    """Tokens elapsed: none, then spaced evenly or by a factor up to 15 billion."""
+    later = np.linspace(0, 1.5e10, n_snapshots)[1:] if even else np.geomspace(2e7, 1.5e10, n_snapshots - 1)
+    return np.concatenate([[0], later]).astype(np.int64)
+
+
+def mean_losses(layers: int, elapsed: np.ndarray, n_indices: int = 511) -> np.ndarray:
+    """Mean losses [snapshot, context_index] in nats."""
+    billions = elapsed[:, None] / 1e9
+    index = np.arange(1, n_indices + 1)[None]
+    size = 1 + 0.12 * np.log(layers)
+    base = (
+        3.3 / size
+        + 0.9 * layers**-0.2
+        + (11 - 3.3 / size - 0.9 * layers**-0.2) * (1 + billions / 0.05) ** (-0.42 * size)
+    )
+    learned = 1 / (1 + np.exp(-30 * np.log(np.maximum(billions, 1e-6) / 3.5)))
+    near = 0.55 * np.log(np.minimum(index, 50) / 50) * np.minimum(billions / 0.1, 1)
+    late_gain = 0.2 if layers > 1 else 0.03
+    far = late_gain * np.log(np.maximum(index / 25, 1))
+    return base - near - far * learned
+
+
+def over_training(layers: int, n_snapshots: int = 60, n_indices: int = 511, *, even: bool = False) -> xr.DataArray:
+    """Loss by context index over training, with a little noise."""
+    elapsed = tokens(n_snapshots, even=even)
+    noise = np.random.default_rng(layers).normal(0, 0.01, (n_snapshots, n_indices))
+    labels = {"tokens_elapsed": ("snapshot", elapsed), "step": ("snapshot", elapsed // 65536)}
+    coords = {**labels, "context_index": np.arange(1, n_indices + 1)}
+    return xr.DataArray(
+        mean_losses(layers, elapsed, n_indices) + noise, dims=("snapshot", "context_index"), coords=coords
+    )
+
+
+def losses(layers: int, n_snapshots: int = 60, n_examples: int = 128, n_indices: int = 511) -> ih.TokenLosses:
+    """Losses of examples over training; what is hard about an example stays so, as in real ones."""
+    elapsed = tokens(n_snapshots)
+    means = mean_losses(layers, elapsed, n_indices)
+    generator = np.random.default_rng(0)
+    hard = generator.normal(0, 0.8, (n_examples, n_indices))
+    drawn = np.random.default_rng(layers)
+    results = [losses_of(mean + hard + drawn.normal(0, 0.02, hard.shape), at=(50, 500)) for mean in means]
+    return stack_snapshots(results, [int(count) // 65536 for count in elapsed], [int(count) for count in elapsed])
+
+
+def heads(layers: int, n_heads: int = 12, n_snapshots: int = 60) -> xr.DataArray:
+    """Prefix matching [snapshot, layer, head]: some heads after the first layer rise in the phase change."""
+    elapsed = tokens(n_snapshots)
+    generator = np.random.default_rng(layers)
+    height = np.clip(generator.normal(-0.2, 0.5, (layers, n_heads)), 0, 0.95)
+    height[0] = 0.02
+    rise = 1 / (1 + np.exp(-8 * np.log(np.maximum(elapsed, 1) / 3.6e9)))
+    scores = rise[:, None, None] * height + np.abs(generator.normal(0.02, 0.01, (n_snapshots, layers, n_heads)))
+    return xr.DataArray(scores, dims=("snapshot", "layer", "head"), coords={"tokens_elapsed": ("snapshot", elapsed)})
+
+
+def all_scores(n_layers: int, n_heads: int, seed: int = 0) -> ih.HeadScores:
+    """All measures at the end of training: induction heads about the middle, most of which copy."""
+    generator = np.random.default_rng(seed)
+    size = (n_layers, n_heads)
+    depth = np.linspace(0, 1, n_layers)[:, None] if n_layers > 1 else np.zeros((1, 1))
+    chance = np.where(depth > 0.1, 0.3 * np.exp(-(((depth - 0.55) / 0.25) ** 2)), 0)
+    is_induction = generator.random(size) < chance
+    matches = np.where(is_induction, 0.1 + 0.85 * generator.random(size) ** 0.7, 0.12 * generator.random(size) ** 3)
+    copies = np.where(is_induction, 1.3 * generator.random(size) - 0.3, generator.normal(0, 0.13, size))
+    trace = 30 * matches + generator.normal(0, 1.5, size)
+    trace[0] = np.nan
+    measures = {
+        "prefix_matching": (matches, (0.0, 1.0)),
+        "copying": (np.clip(copies, -1, 1), (-1.0, 1.0)),
+        "previous_token": (generator.random(size) ** 6, (0.0, 1.0)),
+        "ov_copying_eigenvalues": (np.clip(copies + generator.normal(0, 0.12, size), -1, 1), (-1.0, 1.0)),
+    }
+    tensors = {name: torch.as_tensor(values) for name, (values, _) in measures.items()}
+    attributes = {name: {"range": ends} for name, (_, ends) in measures.items()}
+    return ih.HeadScores.from_tensors({**tensors, "qk_eigenvalue_trace": torch.as_tensor(trace)}, attributes=attributes)
+
+
+def composition(n_layers: int = 12, n_heads: int = 12) -> xr.DataArray:
+    """Composition scores: two previous-token heads that induction heads read, in a spread as of random heads."""
+    generator = np.random.default_rng(3)
+    values = generator.normal(0.036, 0.002, (n_layers, n_heads, n_layers, n_heads))
+    for layer, head in zip(*np.nonzero(composition_types(n_layers, n_heads).to_numpy() == "induction"), strict=True):
+        values[layer, head, 1, 3] += 0.12 * generator.random()
+        values[layer, head, 2, 8] += 0.05 * generator.random()
+    for layer in range(n_layers):
+        values[layer, :, layer:] = np.nan
+    dims = ("layer", "head", "earlier_layer", "earlier_head")
+    return xr.DataArray(values, dims=dims, name="k_composition").assign_coords(baseline_mean=0.036, baseline_std=0.0004)
+
+
+def composition_types(n_layers: int = 12, n_heads: int = 12) -> xr.DataArray:
+    """Types [layer, head] that go with `composition`."""
+    names = np.full((n_layers, n_heads), "other", dtype=object)
+    names[1, 3] = names[2, 8] = "previous_token"
+    for layer, head in ((4, 1), (5, 5), (5, 10), (6, 9), (7, 2), (7, 10), (9, 6), (10, 7)):
+        names[layer, head] = "induction"
+    return xr.DataArray(names.astype(str), dims=("layer", "head"))
+
+
+def head_types(scores: xr.DataArray) -> xr.DataArray:
+    """Types [layer, head] that go with `heads`."""
+    last = scores.isel(snapshot=-1).to_numpy()
+    names = np.where(last > 0.3, "induction", "other").astype(object)
+    names[0, :3] = "previous_token"
+    names[-1, 0] = "anti_copying_prefix_matching"
+    return xr.DataArray(names.astype(str), dims=("layer", "head"))
+
+
+def path(layers: int, n_snapshots: int = 60) -> xr.DataArray:
+    """A path [snapshot, component] that turns in the phase change."""
+    elapsed = tokens(n_snapshots)
+    learned = 1 / (1 + np.exp(-6 * np.log(np.maximum(elapsed, 1) / 3.6e9)))
+    trained = np.log1p(elapsed / 5e7)
+    points = np.stack([8 * trained - 20, (-2 * trained + (14 * learned if layers > 1 else 0)) * layers**0.3], 1)
+    return xr.DataArray(points, dims=("snapshot", "component"), coords={"tokens_elapsed": ("snapshot", elapsed)})

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import ClassVar, cast
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ih_lens.data.random_tokens import repeated_random_tokens
@@ -21,6 +21,7 @@ from ih_lens.measure.attention import (
 )
 from ih_lens.measure.fused_attention import LayerAttention
 from ih_lens.measure.head_evaluators._base import AttentionEvaluator, fitting_length, layers_named
+from ih_lens.measure.head_evaluators._places import out_of_reach, prefix_targets
 from ih_lens.types import ModelLike
 from ih_lens.validate import at_least, one_of, start_column, token_batch
 
@@ -72,7 +73,7 @@ def prefix_matching_score(
     tokens = measurable_tokens(model, tokens, min_length=2, has_bos=has_bos)
     at_least("n_prefix", n_prefix, 1)
     shift = offset - 2 * is_printed
-    reduction = _reduction(model, tokens, [shift], n_prefix=n_prefix, per_entry=is_printed)
+    reduction = prefix_reduction(model, tokens, [shift], n_prefix=n_prefix, per_entry=is_printed)
     return measure_attention(model, tokens, [reduction], batch_size=batch_size)[0][0]
 
 
@@ -97,7 +98,7 @@ def prefix_matching_offset_scan(
     tokens = measurable_tokens(model, tokens, min_length=2, has_bos=has_bos)
     if not offsets:
         raise InputError("offsets: expected at least one, got none")
-    reduction = _reduction(model, tokens, offsets, n_prefix=at_least("n_prefix", n_prefix, 1))
+    reduction = prefix_reduction(model, tokens, offsets, n_prefix=at_least("n_prefix", n_prefix, 1))
     return measure_attention(model, tokens, [reduction], batch_size=batch_size)[0]
 
 
@@ -137,7 +138,7 @@ class PrefixMatchingEvaluator(AttentionEvaluator):
     def undefined(self, model: ModelLike, tokens: Int[Tensor, "example pos"]) -> str | None:
         """Local attention must reach back to the token after the last occurrence."""
         _, distances = _count_targets(model, tokens, [0], 1, per_entry=False)
-        layers = _out_of_reach(model, distances)[0].nonzero().flatten().tolist()
+        layers = out_of_reach(model, distances)[0].nonzero().flatten().tolist()
         if not layers:
             return None
         windows = sorted({attention_window(model, layer) or 0 for layer in layers})
@@ -151,7 +152,7 @@ class PrefixMatchingEvaluator(AttentionEvaluator):
         token_batch(tokens, min_length=2)
         if start_token(model, self.bos) is not None:
             start_column(tokens)
-        reduction = _reduction(model, tokens, [0])
+        reduction = prefix_reduction(model, tokens, [0])
         return replace(
             reduction,
             finish=lambda sums: reduction.finish(sums)[0],
@@ -159,24 +160,7 @@ class PrefixMatchingEvaluator(AttentionEvaluator):
         )
 
 
-def _targets(
-    tokens: Int[Tensor, "example pos"], offset: int, n_prefix: int
-) -> Bool[Tensor, "example query_pos key_pos"]:
-    """Where the queries should attend: `offset` positions after the token that follows each matching prefix."""
-    n_pos = tokens.shape[1]
-    same = torch.ones(n_pos, n_pos, dtype=torch.bool).tril(-1) & (tokens[:, :, None] == tokens[:, None, :])
-    matches = same.clone()
-    for back in range(1, n_prefix):
-        matches[:, :back] = matches[:, :, :back] = False
-        matches[:, back:, back:] &= same[:, :-back, :-back]
-    shift = offset + 1
-    targets = torch.zeros_like(matches)
-    kept, sources = slice(max(shift, 0), max(n_pos + min(shift, 0), 0)), slice(max(-shift, 0), max(n_pos - shift, 0))
-    targets[:, :, kept] = matches[:, :, sources]
-    return targets.tril()
-
-
-def _reduction(
+def prefix_reduction(
     model: ModelLike,
     tokens: Int[Tensor, "example pos"],
     offsets: Sequence[int],
@@ -194,7 +178,7 @@ def _reduction(
 
     @lru_cache(maxsize=1)  # the same for all layers of a batch
     def places(start: int, stop: int, device: torch.device) -> list[Int[Tensor, "target 3"]]:
-        return [_targets(tokens[start:stop], offset, n_prefix).nonzero().to(device) for offset in offsets]
+        return [prefix_targets(tokens[start:stop], offset, n_prefix).nonzero().to(device) for offset in offsets]
 
     def attended(attention: LayerAttention, examples: slice) -> Float[Tensor, "batch head_index offset"]:
         of_batch = places(examples.start, examples.stop, attention.pattern.device)
@@ -204,7 +188,7 @@ def _reduction(
         sums: Float[Tensor, "example layer head_index offset"],
     ) -> Float[Tensor, "example layer head_index offset"]:
         scores = sums / counts[:, None, None]  # NaN for examples without a query: none of nothing
-        return scores.masked_fill(_out_of_reach(model, distances).T[:, None], torch.nan)
+        return scores.masked_fill(out_of_reach(model, distances).T[:, None], torch.nan)
 
     def finish(sums: Float[Tensor, "example layer head_index offset"]) -> Float[Tensor, "offset layer head"]:
         scores = each(sums)
@@ -230,14 +214,8 @@ def _count_targets(
     ages = torch.arange(n_pos)[:, None] - torch.arange(n_pos)
     counts, nearest = [], torch.full((len(offsets),), n_pos)
     for examples in batches(model, tokens, None):
-        targets = [_targets(tokens[examples], offset, n_prefix) for offset in offsets]
+        targets = [prefix_targets(tokens[examples], offset, n_prefix) for offset in offsets]
         counts.append(torch.stack([(t if per_entry else t.any(-1)).flatten(1).sum(-1) for t in targets], dim=-1))
         batch_nearest = torch.stack([ages.masked_fill(~target.any(0), n_pos).min() for target in targets])
         nearest = nearest.minimum(batch_nearest)
     return torch.cat(counts), nearest
-
-
-def _out_of_reach(model: ModelLike, distances: Int[Tensor, "offset"]) -> Bool[Tensor, "offset layer"]:
-    """Layers of local attention that no query of which sees a target."""
-    windows = [attention_window(model, layer) or model.cfg.n_ctx for layer in range(model.cfg.n_layers)]
-    return distances[:, None] >= torch.tensor(windows)

@@ -26,6 +26,8 @@ class Stream(IntEnum):
     RANDOM_INDEX = 4
     RANDOM_TOKENS = 5
     TASK = 6
+    GENERATION = 7
+    ARRANGEMENT = 7
 
 
 def random_words(seed: int, stream: Stream, start: int, count: int) -> NDArray[np.uint64]:

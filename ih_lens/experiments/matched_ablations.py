@@ -118,8 +118,7 @@ def matched_ablations(
     groups = head_groups(heads, *shape)
     norms = head_output_norms(model, evals, batch_size=batch_size).double().numpy() if match == "norm" else None
     generator = np.random.default_rng(seed)
-    like = _like_layers if norms is None else partial(_like_norms, norms, at_least("n_nearest", n_nearest, 1))
-    drawn = [_different(partial(like, group, shape), n_draws, generator) for group in groups]
+    drawn = [groups_like(group, shape, n_draws, generator, norms=norms, n_nearest=n_nearest) for group in groups]
     everything = list(dict.fromkeys([*groups, *(other for others in drawn for other in others)]))
     indices = {} if on == "loss" else _indices(evals, early, late)
     settings: dict[str, Any] = {"at_indices": [*indices.values()] or None, "window": window}
@@ -138,6 +137,22 @@ def _indices(evals: EvalSet, early: int | None, late: int | None) -> dict[str, i
     """The two context indices of the in-context learning score."""
     default = default_context_indices(evals.n_pos)
     return {"early": default[0] if early is None else early, "late": default[1] if late is None else late}
+
+
+def groups_like(
+    group: Group,
+    shape: tuple[int, int],
+    n_draws: int,
+    generator: np.random.Generator,
+    *,
+    norms: Float[np.ndarray, "layer head_index"] | None = None,
+    n_nearest: int = 20,
+) -> list[Group]:
+    """Different random groups of other heads that match one: by layer, or by what they write where `norms` says it."""
+    if norms is None:
+        return _different(partial(_like_layers, group, shape), n_draws, generator)
+    like = partial(_like_norms, norms, at_least("n_nearest", n_nearest, 1))
+    return _different(partial(like, group, shape), n_draws, generator)
 
 
 def _different(

@@ -110,3 +110,34 @@ def _move(
     """Copy one part of what is attended to into another part of the residual stream."""
     attention.W_V.data[head, read, :d_vocab] = _identity(d_vocab)
     attention.W_O.data[head, :d_vocab, written] = sign * _identity(d_vocab)
+
+
+POINTER = 0
+"""Head of layer 1 of `pointer_model`: an induction head by pointer arithmetic."""
+
+
+def pointer_model(*, d_vocab: int = 24, n_ctx: int = 64) -> HookedTransformer:
+    """Two attention-only layers whose induction head uses positions: Q-composition, no previous-token head.
+
+    The duplicate-token head of layer 0 (`DUPLICATE_TOKEN`) attends to all positions with its token, itself included, and
+    writes where they are. Head `POINTER` of layer 1 looks one position after each of these, with keys that hold
+    positions only, and copies. Head `TWO_BEFORE` writes the token two before, which nothing reads.
+    """
+    token, position = slice(0, d_vocab), slice(d_vocab, d_vocab + n_ctx)
+    found = slice(d_vocab + n_ctx, d_vocab + 2 * n_ctx)
+    two_before = slice(d_vocab + 2 * n_ctx, 2 * d_vocab + 2 * n_ctx)
+    model = _blank(d_vocab=d_vocab, n_ctx=n_ctx, n_layers=2, d_model=2 * d_vocab + 2 * n_ctx)
+    model.embed.W_E.data[:, token] = _identity(d_vocab)
+    model.pos_embed.W_pos.data[:, position] = _identity(n_ctx)
+    model.unembed.W_U.data[token] = _identity(d_vocab)
+    lower, upper = (block.attn for block in model.blocks)
+    _match(lower, DUPLICATE_TOKEN, token, token, d_vocab)
+    lower.W_V.data[DUPLICATE_TOKEN, position, :n_ctx] = _identity(n_ctx)
+    lower.W_O.data[DUPLICATE_TOKEN, :n_ctx, found] = _identity(n_ctx)
+    lower.W_Q.data[TWO_BEFORE, position, :n_ctx] = SHARPNESS * _identity(n_ctx).roll(-2, dims=1)
+    lower.W_K.data[TWO_BEFORE, position, :n_ctx] = _identity(n_ctx)
+    _move(lower, TWO_BEFORE, token, two_before, d_vocab)
+    upper.W_Q.data[POINTER, found, :n_ctx] = SHARPNESS * _identity(n_ctx).roll(1, dims=1)
+    upper.W_K.data[POINTER, position, :n_ctx] = _identity(n_ctx)
+    _move(upper, POINTER, token, token, d_vocab)
+    return model

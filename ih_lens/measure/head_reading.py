@@ -1,0 +1,315 @@
+"""What one head reads, term by term: its queries, keys and values as sums over everything written before it.
+
+A head reads the residual stream through a norm and a matrix. With the norm's actual scale held, both are linear, and so
+are rotation by position and smearing: each query, key and value is exactly the sum of what the embedding, positions,
+every earlier head, every MLP and the biases add to it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformer_lens import HookedTransformer
+from transformer_lens.components.abstract_attention import AbstractAttention
+from transformer_lens.hook_points import HookPoint
+
+from ih_lens.errors import CapabilityError
+from ih_lens.measure.forward import measuring
+from ih_lens.measure.numerics import widen
+from ih_lens.models.capabilities import require_causal, require_no_post_norms
+from ih_lens.models.effective import norm_gain, plain_matrix, precise
+from ih_lens.models.smeared_keys import smear_keys
+from ih_lens.types import HeadIndex, Hook, ModelLike
+from ih_lens.validate import at_least
+
+Side: TypeAlias = Literal["q", "k", "v"]
+
+EMBEDDING, POSITIONS, BIASES, ATTENTION_BIAS = "embedding", "positions", "biases", "attention bias"
+"""Names of terms beside heads (like "L0H3") and MLPs (like "MLP0")."""
+
+_MATRICES: dict[str, Literal["W_Q", "W_K", "W_V"]] = {"q": "W_Q", "k": "W_K", "v": "W_V"}
+_NUMBERS_AT_ONCE = 2**24
+_OFF = {torch.float64: 1e-8, torch.float32: 1e-3}
+"""By how much, of the largest score, the sum of all terms may miss the model's scores; half precision rounds each."""
+
+
+def require_linear_reading(model: ModelLike, what: str) -> HookedTransformer:
+    """A model whose attention scores are sums of terms, or the reason why they are not.
+
+    Raises:
+        CapabilityError: for bridges, norms after attention, clipped or softly capped scores, and attention sinks.
+    """
+    require_causal(model)
+    require_no_post_norms(model, what)
+    cfg: Any = model.cfg
+    obstacles = {
+        "is no HookedTransformer": not isinstance(model, HookedTransformer),
+        "clips its queries and keys": getattr(cfg, "clip_qkv", None) is not None,
+        "caps its attention scores smoothly": (getattr(cfg, "attn_scores_soft_cap", None) or 0.0) > 0,
+        "gives attention to a sink outside the sequence": bool(getattr(cfg, "use_attention_sinks", False)),
+    }
+    for obstacle, present in obstacles.items():
+        if present:
+            raise CapabilityError(
+                f"{what} splits attention scores into a sum over everything that was written before, but this model "
+                f"{obstacle}; use composition_scores, or ablations"
+            )
+    return cast(HookedTransformer, model)
+
+
+def head_batches(
+    model: ModelLike, head: HeadIndex, tokens: Int[Tensor, "example pos"], batch_size: int | None
+) -> Iterator[slice]:
+    """Ranges of examples; by default as many as keep the terms of one head within 2^24 numbers."""
+    n_examples, n_pos = tokens.shape
+    n_terms = len(term_names(model, head.layer))
+    per_example = n_pos * max(n_terms * model.cfg.d_head, model.cfg.d_model * 4, n_pos * 4)
+    default = max(1, _NUMBERS_AT_ONCE // per_example)
+    size = default if batch_size is None else at_least("batch_size", batch_size, 1)
+    return (slice(start, min(start + size, n_examples)) for start in range(0, n_examples, size))
+
+
+def earlier_heads(model: ModelLike, layer: int) -> list[HeadIndex]:
+    """All heads of the layers before, in order."""
+    return [HeadIndex(earlier, head) for earlier in range(layer) for head in range(model.cfg.n_heads)]
+
+
+def term_names(model: ModelLike, layer: int) -> list[str]:
+    """Names of everything that a head of a layer reads, in order; they add up to all that it reads."""
+    positions = [POSITIONS] if model.cfg.positional_embedding_type in ("standard", "shortformer") else []
+    mlps = [] if model.cfg.attn_only else [f"MLP{earlier}" for earlier in range(layer)]
+    return [EMBEDDING, *positions, *map(str, earlier_heads(model, layer)), *mlps, BIASES]
+
+
+@dataclass(frozen=True)
+class HeadReading:
+    """One batch of examples as one head reads it.
+
+    Attributes:
+        model: the model.
+        head: the head.
+        residual: what it reads from, before the norm.
+        streams: what the embedding, added positions, MLPs and the output biases of attention wrote into it.
+        behind_norm: positions that are added to queries' and keys' inputs behind the norm (shortformer).
+        z: of every earlier layer, each head's weighted sum of values.
+        previous: of every earlier layer, the part of z that comes from the position before.
+        scores: the head's own attention scores, -inf where it sees nothing.
+        bias: what is added to the scores by distance (ALiBi); zero otherwise.
+    """
+
+    model: HookedTransformer
+    head: HeadIndex
+    residual: Float[Tensor, "batch pos d_model"]
+    streams: dict[str, Float[Tensor, "batch pos d_model"]]
+    behind_norm: Float[Tensor, "batch pos d_model"] | None
+    z: Sequence[Float[Tensor, "batch pos head_index d_head"]]
+    previous: Sequence[Float[Tensor, "batch pos head_index d_head"]]
+    scores: Float[Tensor, "batch query_pos key_pos"]
+    bias: Float[Tensor, "query_pos key_pos"]
+
+    @property
+    def visible(self) -> Bool[Tensor, "batch query_pos key_pos"]:
+        """Keys that each query sees."""
+        return self.scores.isfinite()
+
+    def written(self, head: HeadIndex, *, previous: bool = False) -> Float[Tensor, "batch pos d_model"]:
+        """What an earlier head wrote into the residual stream; `previous`: from the position before alone."""
+        z = (self.previous if previous else self.z)[head.layer][:, :, head.head]
+        return z @ plain_matrix(self.model, "W_O", head.layer)[head.head].to(z)
+
+    def terms(self, side: Side) -> Float[Tensor, "term batch pos d_head"]:
+        """The head's queries, keys or values, by what they are made of, in the order of `term_names`.
+
+        Ready for their product: rotated, smeared, queries divided by the scale of attention.
+        """
+        matrix, constant, plain = self._matrices(side)
+        scale = self._scale(self.residual)
+        projected = {name: stream @ matrix / scale for name, stream in self.streams.items()}
+        projected[BIASES] = projected[BIASES] + constant
+        if self.behind_norm is not None:
+            shown = self.behind_norm @ plain
+            projected[POSITIONS] = torch.zeros_like(shown) if side == "v" else shown
+        from_heads = self._of_heads(side, self.z)
+        heads = dict(zip(map(str, earlier_heads(self.model, self.head.layer)), from_heads, strict=True))
+        raw = torch.stack([{**projected, **heads}[name] for name in term_names(self.model, self.head.layer)])
+        return self._finish(side, raw, raw.sum(dim=0))
+
+    def previous_terms(self, side: Side) -> Float[Tensor, "earlier_head batch pos d_head"]:
+        """Of the terms of all earlier heads the part that each took from the position before."""
+        return self._finish(side, self._of_heads(side, self.previous), self._raw(side, self.residual))
+
+    def whole(self, side: Side) -> Float[Tensor, "batch pos d_head"]:
+        """The head's queries, keys or values."""
+        return self.after(side, None)
+
+    def after(
+        self, side: Side, change: Float[Tensor, "batch pos d_model"] | None, *, ln_scale: str = "recomputed"
+    ) -> Float[Tensor, "batch pos d_head"]:
+        """Queries, keys or values when something is taken out of what this side alone reads.
+
+        Args:
+            side: which.
+            change: what is subtracted from the residual stream.
+            ln_scale: "recomputed" normalises what is left anew; "frozen" keeps the norm's scale.
+        """
+        whole = self._raw(side, self.residual)
+        if change is None:
+            return self._finish(side, whole[None], whole)[0]
+        if ln_scale == "frozen":
+            left = whole - change @ self._matrices(side)[0] / self._scale(self.residual)
+            return self._finish(side, left[None], whole)[0]
+        left = self._raw(side, self.residual - change)
+        return self._finish(side, left[None], left)[0]
+
+    def pattern(
+        self, queries: Float[Tensor, "batch pos d_head"], keys: Float[Tensor, "batch pos d_head"]
+    ) -> Float[Tensor, "batch query_pos key_pos"]:
+        """Where the head attends with other queries or keys."""
+        scores = queries @ keys.mT + self.bias
+        return scores.masked_fill(~self.visible, -torch.inf).softmax(dim=-1)
+
+    def _matrices(
+        self, side: Side
+    ) -> tuple[Float[Tensor, "d_model d_head"], Float[Tensor, "d_head"], Float[Tensor, "d_model d_head"]]:
+        """What reads the residual stream divided by the norm's scale, what is always added, and the plain matrix."""
+        block: Any = self.model.blocks[self.head.layer]
+        plain = plain_matrix(self.model, _MATRICES[side], self.head.layer)[self.head.head].to(self.residual)
+        gain = norm_gain(block.ln1, self.model.cfg)
+        matrix = plain if gain is None else gain.to(plain)[:, None] * plain
+        if str(self.model.cfg.normalization_type).startswith("LN"):
+            matrix = matrix - matrix.mean(dim=0)
+        constant = precise(getattr(block.attn, f"b_{side.upper()}")[self.head.head]).to(plain)
+        norm_bias = getattr(block.ln1, "b", None)
+        return matrix, constant if norm_bias is None else constant + precise(norm_bias).to(plain) @ plain, plain
+
+    def _scale(self, residual: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos 1"]:
+        kind = self.model.cfg.normalization_type
+        if kind is None:
+            return torch.ones_like(residual[..., :1])
+        if kind.startswith("LN"):
+            residual = residual - residual.mean(dim=-1, keepdim=True)
+        return (residual.square().mean(dim=-1, keepdim=True) + self.model.cfg.eps).sqrt()
+
+    def _raw(self, side: Side, residual: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_head"]:
+        """Queries, keys or values before all that follows their matrix."""
+        matrix, constant, plain = self._matrices(side)
+        raw = residual @ matrix / self._scale(residual) + constant
+        return raw if self.behind_norm is None or side == "v" else raw + self.behind_norm @ plain
+
+    def _of_heads(self, side: Side, z: Sequence[Tensor]) -> Float[Tensor, "earlier_head batch pos d_head"]:
+        """What each earlier head adds, through one small matrix per head: its whole output is never formed."""
+        matrix, scale = self._matrices(side)[0], self._scale(self.residual)
+        parts = [
+            torch.einsum("bphd,hde->hbpe", of_layer, plain_matrix(self.model, "W_O", layer).to(matrix) @ matrix)
+            for layer, of_layer in enumerate(z)
+        ]
+        return torch.cat(parts) / scale if parts else matrix.new_zeros(0, *self.residual.shape[:2], matrix.shape[1])
+
+    def _finish(
+        self, side: Side, raw: Float[Tensor, "term batch pos d_head"], whole: Float[Tensor, "batch pos d_head"]
+    ) -> Float[Tensor, "term batch pos d_head"]:
+        """All that follows the matrix and is linear once the scale of a norm of queries or keys (of `whole`) is held."""
+        if side == "v":
+            return raw
+        attention: Any = self.model.blocks[self.head.layer].attn
+        norm = getattr(attention, f"{side}_norm", None)
+        if norm is not None:
+            raw = raw / (whole.square().mean(dim=-1, keepdim=True) + self.model.cfg.eps).sqrt()
+            raw = raw * cast(Tensor, norm_gain(norm, self.model.cfg)).to(raw)
+        flat = raw.flatten(0, 1)[:, :, None]
+        if side == "k" and hasattr(attention, "alpha"):
+            sharing = self.model.cfg.n_heads // len(attention.alpha)
+            flat = smear_keys(flat, attention.alpha.detach()[self.head.head // sharing, None])
+        if self.model.cfg.positional_embedding_type == "rotary":
+            flat = attention.apply_rotary(flat)
+        return flat[:, :, 0].unflatten(0, raw.shape[:2]) / (float(attention.attn_scale) if side == "q" else 1.0)
+
+
+def read_head(model: HookedTransformer, head: HeadIndex, tokens: Int[Tensor, "batch pos"]) -> HeadReading:
+    """Run the model as far as a head's attention and keep what the head reads.
+
+    Raises:
+        CapabilityError: if the terms do not add up to the head's attention scores.
+    """
+    kept: dict[str, Tensor] = {}
+    with measuring(model):
+        model.run_with_hooks(
+            tokens.to(model.cfg.device),
+            return_type=None,
+            stop_at_layer=head.layer + 1,
+            fwd_hooks=_keeping(model, head, kept),
+        )
+    reading = _assembled(model, head, kept)
+    _check(reading)
+    return reading
+
+
+def _keeping(model: HookedTransformer, head: HeadIndex, kept: dict[str, Tensor]) -> list[Hook]:
+    """Hooks that keep what is needed; of patterns only the attention to the position before."""
+
+    def keep(activation: Tensor, hook: HookPoint) -> None:
+        kept[str(hook.name)] = widen(activation)
+
+    def keep_previous(pattern: Tensor, hook: HookPoint) -> None:
+        values = kept.pop(str(hook.name).replace("pattern", "v"))
+        values = values.repeat_interleave(pattern.shape[1] // values.shape[2], dim=2)
+        share = widen(pattern).diagonal(-1, dim1=2, dim2=3).transpose(1, 2)[..., None]
+        kept[str(hook.name)] = torch.cat([torch.zeros_like(values[:, :1]), share * values[:, :-1]], dim=1)
+
+    def keep_scores(scores: Tensor, hook: HookPoint) -> None:
+        kept[str(hook.name)] = widen(scores[:, head.head])
+
+    names = ["hook_embed", "hook_pos_embed", f"blocks.{head.layer}.hook_resid_pre"]
+    for layer in range(head.layer):
+        names += [f"blocks.{layer}.attn.hook_v", f"blocks.{layer}.attn.hook_z", f"blocks.{layer}.hook_mlp_out"]
+    hooks: list[Hook] = [(name, keep) for name in names if name in model.hook_dict]
+    hooks += [(f"blocks.{layer}.attn.hook_pattern", keep_previous) for layer in range(head.layer)]
+    return [*hooks, (f"blocks.{head.layer}.attn.hook_attn_scores", keep_scores)]
+
+
+def _assembled(model: HookedTransformer, head: HeadIndex, kept: dict[str, Tensor]) -> HeadReading:
+    residual, positions = kept[f"blocks.{head.layer}.hook_resid_pre"], kept.get("hook_pos_embed")
+    streams = {EMBEDDING: kept["hook_embed"], BIASES: torch.zeros_like(residual)}
+    if positions is not None:
+        positions = positions.expand_as(residual)
+    behind_norm = model.cfg.positional_embedding_type == "shortformer"
+    if positions is not None and not behind_norm:
+        streams[POSITIONS] = positions
+    for layer in range(head.layer):
+        attention: Any = model.blocks[layer].attn
+        streams[BIASES] = streams[BIASES] + precise(attention.b_O).to(residual)
+        if not model.cfg.attn_only:
+            streams[f"MLP{layer}"] = kept[f"blocks.{layer}.hook_mlp_out"]
+    n_pos = residual.shape[1]
+    bias = residual.new_zeros(n_pos, n_pos)
+    if model.cfg.positional_embedding_type == "alibi":
+        bias = AbstractAttention.create_alibi_bias(model.cfg.n_heads, n_pos, residual.device)[head.head].to(residual)
+    return HeadReading(
+        model=model,
+        head=head,
+        residual=residual,
+        streams=streams,
+        behind_norm=positions if behind_norm else None,
+        z=[kept[f"blocks.{layer}.attn.hook_z"] for layer in range(head.layer)],
+        previous=[kept[f"blocks.{layer}.attn.hook_pattern"] for layer in range(head.layer)],
+        scores=kept[f"blocks.{head.layer}.attn.hook_attn_scores"],
+        bias=bias,
+    )
+
+
+def _check(reading: HeadReading) -> None:
+    """Refuse a model that computes its scores otherwise than from these terms."""
+    heads = [reading.written(earlier) for earlier in earlier_heads(reading.model, reading.head.layer)]
+    rest = reading.residual - sum(reading.streams.values()) - sum(heads)
+    ours = reading.after("q", rest) @ reading.after("k", rest).mT + reading.bias
+    off = (ours - reading.scores).masked_fill(~reading.visible, 0.0).abs().max()
+    largest = reading.scores.masked_fill(~reading.visible, 0.0).abs().max().clamp(min=1.0)
+    if not bool(off <= _OFF.get(reading.model.cfg.dtype, 0.1) * largest):
+        raise CapabilityError(
+            f"{reading.head}: the attention scores of this model are not the sum of what its head reads (off by "
+            f"{float(off):.2g}): hooks change them, or its attention has a part that is not known here; use "
+            "composition_scores, or ablations"
+        )

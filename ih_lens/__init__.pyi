@@ -6,6 +6,7 @@ from .analysis.before_and_after import before_and_after_vector as before_and_aft
 from .analysis.compositions import strongest_compositions as strongest_compositions
 from .analysis.convexity import NonConvexSpan as NonConvexSpan
 from .analysis.convexity import non_convex_spans as non_convex_spans
+from .analysis.curiosities import curiosities as curiosities
 from .analysis.examples_needed import examples_needed as examples_needed
 from .analysis.head_atlas import AtlasComparison as AtlasComparison
 from .analysis.head_atlas import AtlasSource as AtlasSource
@@ -23,6 +24,10 @@ from .analysis.loss_curves import loss_difference as loss_difference
 from .analysis.loss_over_tokens import DerivativeOrder as DerivativeOrder
 from .analysis.loss_over_tokens import loss_derivative_order as loss_derivative_order
 from .analysis.loss_over_tokens import loss_token_derivative as loss_token_derivative
+from .analysis.loss_spikes import loss_spikes as loss_spikes
+from .analysis.loss_spikes import running_median as running_median
+from .analysis.loss_split import in_context_learning_split as in_context_learning_split
+from .analysis.loss_split import loss_split as loss_split
 from .analysis.opaque_heads import opaque_heads as opaque_heads
 from .analysis.phase_change import PhaseChange as PhaseChange
 from .analysis.phase_change import phase_change as phase_change
@@ -67,9 +72,12 @@ from .data.corpus import TensorCorpus as TensorCorpus
 from .data.eval_set import EvalSet as EvalSet
 from .data.exemplar_labels import ExemplarLabels as ExemplarLabels
 from .data.markov_chains import MarkovChains as MarkovChains
+from .data.predictable_tokens import predictable_tokens as predictable_tokens
+from .data.predictable_tokens import token_classes as token_classes
 from .data.random_tokens import random_tokens as random_tokens
 from .data.random_tokens import repeated_random_tokens as repeated_random_tokens
 from .data.repeated_period import RepeatedPeriod as RepeatedPeriod
+from .data.repetition import repetition as repetition
 from .data.restart_cycle import RestartCycle as RestartCycle
 from .data.sources import python_standard_library as python_standard_library
 from .data.text_examples import text_examples as text_examples
@@ -94,6 +102,9 @@ from .experiments.exemplars import exemplar_subcircuits as exemplar_subcircuits
 from .experiments.exemplars import induction_strength as induction_strength
 from .experiments.freezing import freezing_conditions as freezing_conditions
 from .experiments.idealised import idealised_patterns as idealised_patterns
+from .experiments.loops import generate_tokens as generate_tokens
+from .experiments.loops import generation_loops as generation_loops
+from .experiments.loops import loop_effects as loop_effects
 from .experiments.matched_ablations import MatchedAblations as MatchedAblations
 from .experiments.matched_ablations import matched_ablations as matched_ablations
 from .experiments.perfecting import perfected_losses as perfected_losses
@@ -112,6 +123,7 @@ from .measure.attribution import logit_attribution as logit_attribution
 from .measure.attribution import logit_terms as logit_terms
 from .measure.circuits import ov_copying_eigenvalue_score as ov_copying_eigenvalue_score
 from .measure.circuits import qk_eigenvalue_trace as qk_eigenvalue_trace
+from .measure.class_losses import class_losses as class_losses
 from .measure.composition import composition_scores as composition_scores
 from .measure.head_evaluators import EVALUATORS as EVALUATORS
 from .measure.head_evaluators import CopyingEvaluator as CopyingEvaluator
@@ -123,7 +135,10 @@ from .measure.head_evaluators.prefix_matching import prefix_matching_score as pr
 from .measure.head_evaluators.previous_token import previous_token_score as previous_token_score
 from .measure.head_output_norms import head_output_norms as head_output_norms
 from .measure.null_scores import null_scores as null_scores
+from .measure.repetition_dominance import repetition_dominance as repetition_dominance
 from .measure.score_heads import score_heads as score_heads
+from .measure.skip_trigrams import context_free_attention as context_free_attention
+from .measure.skip_trigrams import skip_trigrams as skip_trigrams
 from .measure.token_losses import token_losses as token_losses
 from .models.capability_report import Capabilities as Capabilities
 from .models.capability_report import capabilities as capabilities

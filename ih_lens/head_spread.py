@@ -64,6 +64,12 @@ class HeadSpread:
         ]
         return cls(stderr, xr.concat([spread.examples[alike] for spread in spreads], dim="snapshot"))
 
+    def joined(self, other: "HeadSpread", names: Sequence[str]) -> "HeadSpread":
+        """With some measures of the same heads beside it."""
+        kept = [name for name in names if name in other.examples.data_vars]
+        stderr = self.stderr.assign({name: other.stderr[name] for name in names})
+        return HeadSpread(stderr, self.examples.assign({name: other.examples[name] for name in kept}))
+
     def estimate(self, scores: xr.DataArray) -> Estimate:
         """The scores of one measure with their spread."""
         name = str(scores.name)

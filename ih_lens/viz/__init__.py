@@ -6,6 +6,7 @@
 from ih_lens.viz.across_models import plot_loss_token_derivative as plot_loss_token_derivative
 from ih_lens.viz.across_models import plot_losses_across_context as plot_losses_across_context
 from ih_lens.viz.attention_heads import attention_heads as attention_heads
+from ih_lens.viz.behaviours import plot_behaviours as plot_behaviours
 from ih_lens.viz.clamping import plot_condition_losses as plot_condition_losses
 from ih_lens.viz.clamping import plot_dissociation as plot_dissociation
 from ih_lens.viz.clamping import plot_learning_times as plot_learning_times

@@ -27,7 +27,7 @@ class Stream(IntEnum):
     RANDOM_TOKENS = 5
     TASK = 6
     GENERATION = 7
-    ARRANGEMENT = 7
+    ARRANGEMENT = 8
 
 
 def random_words(seed: int, stream: Stream, start: int, count: int) -> NDArray[np.uint64]:

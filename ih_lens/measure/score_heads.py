@@ -21,7 +21,7 @@ from ih_lens.measure.attention import (
     measure_examples,
 )
 from ih_lens.measure.circuits import ov_copying_eigenvalue_score, qk_eigenvalue_trace
-from ih_lens.measure.head_evaluators import EVALUATORS, PreviousTokenEvaluator
+from ih_lens.measure.head_evaluators import EVALUATORS, INDUCTION_KINDS, PreviousTokenEvaluator
 from ih_lens.measure.head_evaluators._base import AttentionEvaluator, HeadEvaluator
 from ih_lens.measure.provenance import provenance
 from ih_lens.models.capabilities import differing_vocabularies, require_causal
@@ -65,8 +65,8 @@ def score_heads(
             `text_examples` makes; without them it is measured on the repeated random tokens, and its attributes
             say so.
         evaluators: head evaluators by name or as objects with parameters of their own, such as
-            `PrefixMatchingEvaluator(length=10)`; all of `EVALUATORS` by default. Eigenvalues are always measured; the
-            trace among them needs the evaluator "previous_token".
+            `PrefixMatchingEvaluator(length=10)`; all of `EVALUATORS` by default, those of `INDUCTION_KINDS` where they
+            are named. Eigenvalues are always measured; the trace among them needs the evaluator "previous_token".
         n_examples: random examples.
         length: distinct random tokens per example, fewer where the context is too short for them; the attributes
             tell the length that was used.
@@ -148,12 +148,13 @@ def chosen_evaluators(
     evaluators: Sequence[str | HeadEvaluator] | None, settings: Mapping[str, Any]
 ) -> list[HeadEvaluator]:
     """The evaluators asked for; those that were not given as objects follow the settings."""
+    known = {**EVALUATORS, **INDUCTION_KINDS}
     chosen: list[HeadEvaluator] = []
     for asked in EVALUATORS if evaluators is None else evaluators:
         if isinstance(asked, HeadEvaluator):
             chosen.append(asked)
         else:
-            chosen.append(EVALUATORS[one_of("evaluators", asked, list(EVALUATORS))].configured(**settings))
+            chosen.append(known[one_of("evaluators", asked, list(known))].configured(**settings))
     names = [evaluator.name for evaluator in chosen]
     if len(set(names)) < len(names):
         raise InputError(f"evaluators: each may be given once, got {', '.join(names)}")
@@ -183,7 +184,11 @@ def _evaluate(
     reasons: list[str | None] = []
     runs: list[tuple[Tensor, dict[int, AttentionReduction]]] = []
     for place, evaluator in enumerate(evaluators):
-        tokens = fitting_tokens(model, evaluator.tokens(model, seed=seed, text=text))
+        tokens = _attempt(partial(_examples, model, evaluator, seed, text))
+        if isinstance(tokens, CapabilityError):
+            reasons.append(None)
+            outcomes[place] = tokens
+            continue
         reasons.append(evaluator.undefined(model, tokens))
         sharing = sharing_evaluator(evaluator)
         if sharing is None:
@@ -201,6 +206,13 @@ def _evaluate(
         measured = measure_examples(model, tokens, list(shared.values()), batch_size=batch_size)
         outcomes.update(zip(shared, measured, strict=True))
     return [(outcomes[place], reason) for place, reason in enumerate(reasons)]
+
+
+def _examples(
+    model: ModelLike, evaluator: HeadEvaluator, seed: int, text: Int[Tensor, "text_example text_pos"] | None
+) -> Int[Tensor, "example pos"]:
+    """What one evaluator measures on."""
+    return fitting_tokens(model, evaluator.tokens(model, seed=seed, text=text))
 
 
 def sharing_evaluator(evaluator: HeadEvaluator) -> AttentionEvaluator | None:

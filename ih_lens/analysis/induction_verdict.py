@@ -121,9 +121,9 @@ def judge_induction(
     """What each head is, from its prefix matching at several periods.
 
     A head is "induction" if its score on copies at random distances reaches the threshold at every period, by
-    `n_stderrs` standard errors; "unclear" if it reaches it at every period within these errors only; else "positional" if
-    its score on copies right after each other reaches the threshold (by these errors) at some period: there, and only
-    there, counting back does what induction does; else "other". Scores that are not defined reach nothing.
+    `n_stderrs` standard errors; "unclear" if it reaches it at every period within these errors only; else "positional"
+    if its score on copies right after each other reaches the threshold (by these errors) at some period: there, and
+    only there, counting back does what induction does; else "other". Scores that are not defined reach nothing.
 
     Args:
         scattered: [period, layer, head] on copies at random distances, of `prefix_matching_by_period`.

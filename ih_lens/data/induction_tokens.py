@@ -106,16 +106,15 @@ def scattered_copies(
         >>> scattered_copies(model, length=16, n_copies=3, n_between=32).shape
         torch.Size([10, 81])
     """
-    at_least("length", length, 1), at_least("n_between", n_between, 1)
+    at_least("length", length, 1)
+    at_least("n_between", n_between, 1)
     words = random_words(seed, Stream.ARRANGEMENT, 0, n_examples * at_least("n_copies", n_copies, 2))
     cuts = np.sort(words.reshape(n_examples, -1) % np.uint64(n_between + 1), axis=1).astype(np.int64)
-    others = np.arange(length, length + n_between)
-    places = [
-        np.concatenate(
-            [part for gap in np.split(others, row)[:-1] for part in (gap, np.arange(length))] + [others[row[-1] :]]
-        )
-        for row in cuts
-    ]
+    copied, others = np.arange(length), np.arange(length, length + n_between)
+    places: list[NDArray[np.int64]] = []
+    for row in cuts:
+        *gaps, after = np.split(others, row)
+        places.append(np.concatenate([*(part for gap in gaps for part in (gap, copied)), after]))
     return _written(model, np.stack(places), seed, bos)
 
 
@@ -147,7 +146,8 @@ def entity_lists(
     Examples:
         >>> entity_lists(model, n_entities=2, n_examples=1)  # a b c , d e f , d e f , a b c ,
     """
-    at_least("entity_length", entity_length, 3), at_least("n_entities", n_entities, 2)
+    at_least("entity_length", entity_length, 3)
+    at_least("n_entities", n_entities, 2)
     separator = n_entities * entity_length
     entities = np.arange(separator).reshape(n_entities, -1)
     closed = np.concatenate([entities, np.full((n_entities, 1), separator)], axis=1)

@@ -82,7 +82,8 @@ def words_in_other_forms(
     """
     forms = word_forms(model, bos)
     start = start_token(model, bos)
-    at_least("n_words", n_words, 2), at_least("n_examples", n_examples, 1)
+    at_least("n_words", n_words, 2)
+    at_least("n_examples", n_examples, 1)
     if n_words > len(forms):
         raise InputError(f"n_words: {n_words} words were asked for, and the tokenizer has {len(forms)} in two forms")
     if 2 * n_words + (start is not None) > model.cfg.n_ctx:

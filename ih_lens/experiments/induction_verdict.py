@@ -1,6 +1,7 @@
 """Is this an induction model? Several periods, random distances, and a look at what positions alone would do."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from ih_lens.analysis.induction_verdict import LEAST_PERIODS, InductionVerdict, judge_induction
 from ih_lens.errors import InputError
@@ -23,9 +24,9 @@ def induction_verdict(
     """Whether a model has induction heads, and which, judged where no fixed distance gives the same attention.
 
     Prefix matching is measured on random sequences of several lengths, copied at random distances; an induction head
-    must reach the threshold at each. Beside it on copies right after each other, at the same lengths and at those that a
-    head would solve by always looking equally far back (found from its attention by distance): a head that matches only
-    there is positional, and a model that has no other is no induction model however well it predicts repeats.
+    must reach the threshold at each. Beside it on copies right after each other, at the same lengths and at those that
+    a head would solve by always looking equally far back (found from its attention by distance): a head that matches
+    only there is positional, and a model that has no other is no induction model however well it predicts repeats.
 
     Args:
         model: any HookedTransformer.
@@ -54,7 +55,7 @@ def induction_verdict(
     chosen = drawn_periods(model, n_periods=n_periods, seed=seed, bos=bos) if periods is None else tuple(periods)
     if len(set(chosen)) < LEAST_PERIODS:
         raise InputError(f"periods: expected at least {LEAST_PERIODS} different lengths, got {list(chosen)}")
-    settings = {"n_examples": n_examples, "seed": seed, "bos": bos}
+    settings: dict[str, Any] = {"n_examples": n_examples, "seed": seed, "bos": bos}
     scattered = prefix_matching_by_period(model, chosen, scattered=True, batch_size=batch_size, **settings)
     suspected = suspected_periods(model, max(chosen), threshold=threshold, **settings)
     lengths = [*chosen, *(period for period in suspected if period not in chosen)]

@@ -37,8 +37,8 @@ LOWEST = 0.01
 
 _ATTRIBUTES: dict[str, dict[str, Any]] = {
     "attention_to_predicted": {
-        "definition": "attention summed over earlier occurrences of the token that the residual stream before the layer "
-        "predicts; mean over queries at which it occurs earlier and is not the present token, then over examples",
+        "definition": "attention summed over earlier occurrences of the token that the residual stream before the "
+        "layer predicts; mean over queries at which it occurs earlier and is not the present token, then over examples",
         "range": (0.0, 1.0),
     },
     "copy_suppression": {
@@ -46,8 +46,8 @@ _ATTRIBUTES: dict[str, dict[str, Any]] = {
         "direct path, final scale included; mean over the same queries; nats, positive where it lowers the logit",
     },
     "ov_suppression": {
-        "definition": f"share of tokens t whose own logit is among the lowest {LOWEST:.0%} (at least one) of E_t W_V W_O "
-        f"W_U over a sample of up to {N_TOKENS} random tokens; effective weights",
+        "definition": f"share of tokens t whose own logit is among the lowest {LOWEST:.0%} (at least one) of E_t W_V "
+        f"W_O W_U over a sample of up to {N_TOKENS} random tokens; effective weights",
         "range": (0.0, 1.0),
     },
 }
@@ -71,8 +71,8 @@ def copy_suppression(
 
     The prediction is that of earlier layers: the most likely token if the residual stream before the head's layer went
     straight through the final norm and the unembedding. A copy-suppression head has a high `attention_to_predicted`, a
-    positive `copy_suppression` (an induction head in whose layer something is predicted already has a negative one), and
-    a high `ov_suppression`: for most tokens, its OV circuit lowers the token itself more than nearly all others.
+    positive `copy_suppression` (an induction head in whose layer something is predicted already has a negative one),
+    and a high `ov_suppression`: for most tokens, its OV circuit lowers the token itself more than nearly all others.
 
     The first two are the functional side of the claim, the third that of the weights, with the embedding as it is;
     McDougall et al. take the stream after the first MLP instead, which changes their ranks for models whose first layer
@@ -92,7 +92,7 @@ def copy_suppression(
         the first.
 
     Raises:
-        CapabilityError: if the heads' outputs do not reach the logits linearly, or input and output vocabularies differ.
+        CapabilityError: if the heads' outputs do not reach the logits linearly, or output vocabularies differ.
         InputError: if the weights or tokens cannot be used.
 
     Examples:

@@ -46,8 +46,8 @@ def drawn_periods(
     if n_fitting < at_least("n_periods", n_periods, 3):
         if n_fitting < 3:
             raise InputError(
-                f"periods of {SHORTEST_PERIOD} to {longest} tokens fit the model's context of {model.cfg.n_ctx} and its "
-                "vocabulary, and a verdict needs at least three different ones; it takes a context of 35 tokens"
+                f"periods of {SHORTEST_PERIOD} to {longest} tokens fit the model's context of {model.cfg.n_ctx} and "
+                "its vocabulary, and a verdict needs at least three different ones; it takes a context of 35 tokens"
             )
         n_periods = n_fitting
     ends = np.linspace(SHORTEST_PERIOD, longest + 1, n_periods + 1)

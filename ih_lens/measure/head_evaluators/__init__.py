@@ -37,4 +37,4 @@ INDUCTION_KINDS: dict[str, HeadEvaluator] = {
     ConceptInductionEvaluator.name: ConceptInductionEvaluator(),
     FuzzyMatchEvaluator.name: FuzzyMatchEvaluator(),
 }
-"""Evaluators of kinds of induction, by name; `score_heads` measures them where it is asked to, `induction_kinds` all."""
+"""Evaluators of kinds of induction, by name; `score_heads` measures those it is asked for, `induction_kinds` all."""

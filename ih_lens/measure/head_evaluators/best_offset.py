@@ -25,8 +25,8 @@ class BestOffsetAttentionEvaluator(PrefixMatchingEvaluator):
 
     name: ClassVar[str] = "best_offset_attention"
     definition: ClassVar[str] = (
-        "the largest of the prefix matching scores with targets shifted by -2 to 3 positions, each the attention summed "
-        "over the shifted targets, a mean over queries and then examples"
+        "the largest of the prefix matching scores with targets shifted by -2 to 3 positions, each the attention "
+        "summed over the shifted targets, a mean over queries and then examples"
     )
 
     def reduction(self, model: ModelLike, tokens: Int[Tensor, "example pos"]) -> AttentionReduction:

@@ -18,8 +18,8 @@ from ih_lens.types import ModelLike
 class FuzzyMatchEvaluator(PlacesEvaluator):
     """Attention to what followed the same word in another form, less the mean of that to what followed other words.
 
-    On `words_in_other_forms`: no token recurs there, so that a head that knows tokens only, not words, scores 0. Without
-    a tokenizer it is not defined.
+    On `words_in_other_forms`: no token recurs there, so that a head that knows tokens only, not words, scores 0.
+    Without a tokenizer it is not defined.
 
     Examples:
         >>> score_heads(load_model("gpt2"), evaluators=["fuzzy_match"]).top("fuzzy_match", 3)
@@ -28,8 +28,8 @@ class FuzzyMatchEvaluator(PlacesEvaluator):
     name: ClassVar[str] = "fuzzy_match"
     range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     definition: ClassVar[str] = (
-        "attention to the token after an earlier occurrence of the present word as another token (other leading space or "
-        "capitals), less the mean of that to the tokens after the other words that come back; mean over queries that "
+        "attention to the token after an earlier occurrence of the present word as another token (other leading space "
+        "or capitals), less the mean of that to the tokens after the other words that come back; mean over queries that "
         "have both, then over examples"
     )
     settings: ClassVar[tuple[str, ...]] = ("n_examples", "bos")

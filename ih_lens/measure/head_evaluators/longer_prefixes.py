@@ -31,8 +31,8 @@ class TwoTokenPrefixEvaluator(PlacesEvaluator):
     n_prefix: ClassVar[int] = 2
     range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     definition: ClassVar[str] = (
-        "attention to the token after an earlier occurrence of the last 2 tokens, less attention summed over the tokens "
-        "after places where only the last one is the same; mean over queries that have both, then over examples"
+        "attention to the token after an earlier occurrence of the last 2 tokens, less attention summed over the "
+        "tokens after places where only the last one is the same; mean over queries that have both, then over examples"
     )
     settings: ClassVar[tuple[str, ...]] = ("n_examples", "bos")
     needs: ClassVar[str] = "prefixes must come back beside others that end alike, as in prefix_candidates(model)"

@@ -122,7 +122,7 @@ def _check(terms: xr.Dataset) -> None:
 def _shares(
     parts: Float[np.ndarray, "example part"], whole: Float[np.ndarray, "example"]
 ) -> dict[str, Float[np.ndarray, "part"]]:
-    """Means, and ratios of means with the standard error of a ratio (to first order), over examples that are defined."""
+    """Means over examples, and their ratios to the mean of the whole, with the standard error of a ratio."""
     is_defined = np.isfinite(whole)
     parts, whole = parts[is_defined].astype(np.float64), whole[is_defined].astype(np.float64)
     mean = float(whole.mean()) if len(whole) else np.nan

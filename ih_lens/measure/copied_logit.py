@@ -1,4 +1,4 @@
-"""What an induction head adds to the logit of the token that it looks at, and whether that is the one it raises most."""
+"""What an induction head adds to the logit of the token that it looks at, and whether it raises that one most."""
 
 import torch
 from jaxtyping import Bool, Float, Int

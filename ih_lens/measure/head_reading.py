@@ -141,6 +141,20 @@ class HeadReading:
         """Of the terms of all earlier heads the part that each took from the position before."""
         return self._finish(side, self._of_heads(side, self.previous), self._raw(side, self.residual))
 
+    def part(self, side: Side, stream: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_head"]:
+        """What a part of the residual stream adds to queries, keys or values, at the actual scale of the norm."""
+        raw = stream @ self._matrices(side)[0] / self._scale(self.residual)
+        return self._finish(side, raw[None], self._raw(side, self.residual))[0]
+
+    def positional(self, side: Side) -> Float[Tensor, "batch pos d_head"]:
+        """What added positions and all biases make of queries or keys, at the actual scale of the norm."""
+        matrix, constant, plain = self._matrices(side)
+        stream = self.streams[BIASES] + self.streams.get(POSITIONS, torch.zeros_like(self.residual))
+        raw = stream @ matrix / self._scale(self.residual) + constant
+        if self.behind_norm is not None:
+            raw = raw + self.behind_norm @ plain
+        return self._finish(side, raw[None], self._raw(side, self.residual))[0]
+
     def whole(self, side: Side) -> Float[Tensor, "batch pos d_head"]:
         """The head's queries, keys or values."""
         return self.after(side, None)
@@ -211,7 +225,7 @@ class HeadReading:
     def _finish(
         self, side: Side, raw: Float[Tensor, "term batch pos d_head"], whole: Float[Tensor, "batch pos d_head"]
     ) -> Float[Tensor, "term batch pos d_head"]:
-        """All that follows the matrix and is linear once the scale of a norm of queries or keys (of `whole`) is held."""
+        """All that follows the matrix; linear once the scale of a norm of queries or keys, that of `whole`, is held."""
         if side == "v":
             return raw
         attention: Any = self.model.blocks[self.head.layer].attn
@@ -229,26 +243,38 @@ class HeadReading:
 
 
 def read_head(model: HookedTransformer, head: HeadIndex, tokens: Int[Tensor, "batch pos"]) -> HeadReading:
-    """Run the model as far as a head's attention and keep what the head reads.
+    """Run the model as far as a head's attention and keep what the head reads; as `read_layer`."""
+    return next(_readings(model, head.layer, [head.head], tokens))
+
+
+def read_layer(model: HookedTransformer, layer: int, tokens: Int[Tensor, "batch pos"]) -> Iterator[HeadReading]:
+    """What every head of a layer reads, from one run of the model.
 
     Raises:
-        CapabilityError: if the terms do not add up to the head's attention scores.
+        CapabilityError: if the terms do not add up to a head's attention scores.
     """
+    return _readings(model, layer, range(model.cfg.n_heads), tokens)
+
+
+def _readings(
+    model: HookedTransformer, layer: int, heads: Sequence[int], tokens: Int[Tensor, "batch pos"]
+) -> Iterator[HeadReading]:
     kept: dict[str, Tensor] = {}
     with measuring(model):
         model.run_with_hooks(
             tokens.to(model.cfg.device),
             return_type=None,
-            stop_at_layer=head.layer + 1,
-            fwd_hooks=_keeping(model, head, kept),
+            stop_at_layer=layer + 1,
+            fwd_hooks=_keeping(model, layer, kept),
         )
-    reading = _assembled(model, head, kept)
-    _check(reading)
-    return reading
+    for head in heads:
+        reading = _assembled(model, HeadIndex(layer, head), kept)
+        _check(reading)
+        yield reading
 
 
-def _keeping(model: HookedTransformer, head: HeadIndex, kept: dict[str, Tensor]) -> list[Hook]:
-    """Hooks that keep what is needed; of patterns only the attention to the position before."""
+def _keeping(model: HookedTransformer, up_to: int, kept: dict[str, Tensor]) -> list[Hook]:
+    """Hooks that keep what a layer reads and its scores; of patterns only the attention to the position before."""
 
     def keep(activation: Tensor, hook: HookPoint) -> None:
         kept[str(hook.name)] = widen(activation)
@@ -259,15 +285,11 @@ def _keeping(model: HookedTransformer, head: HeadIndex, kept: dict[str, Tensor])
         share = widen(pattern).diagonal(-1, dim1=2, dim2=3).transpose(1, 2)[..., None]
         kept[str(hook.name)] = torch.cat([torch.zeros_like(values[:, :1]), share * values[:, :-1]], dim=1)
 
-    def keep_scores(scores: Tensor, hook: HookPoint) -> None:
-        kept[str(hook.name)] = widen(scores[:, head.head])
-
-    names = ["hook_embed", "hook_pos_embed", f"blocks.{head.layer}.hook_resid_pre"]
-    for layer in range(head.layer):
+    names = ["hook_embed", "hook_pos_embed", f"blocks.{up_to}.hook_resid_pre", f"blocks.{up_to}.attn.hook_attn_scores"]
+    for layer in range(up_to):
         names += [f"blocks.{layer}.attn.hook_v", f"blocks.{layer}.attn.hook_z", f"blocks.{layer}.hook_mlp_out"]
     hooks: list[Hook] = [(name, keep) for name in names if name in model.hook_dict]
-    hooks += [(f"blocks.{layer}.attn.hook_pattern", keep_previous) for layer in range(head.layer)]
-    return [*hooks, (f"blocks.{head.layer}.attn.hook_attn_scores", keep_scores)]
+    return [*hooks, *((f"blocks.{layer}.attn.hook_pattern", keep_previous) for layer in range(up_to))]
 
 
 def _assembled(model: HookedTransformer, head: HeadIndex, kept: dict[str, Tensor]) -> HeadReading:
@@ -295,7 +317,7 @@ def _assembled(model: HookedTransformer, head: HeadIndex, kept: dict[str, Tensor
         behind_norm=positions if behind_norm else None,
         z=[kept[f"blocks.{layer}.attn.hook_z"] for layer in range(head.layer)],
         previous=[kept[f"blocks.{layer}.attn.hook_pattern"] for layer in range(head.layer)],
-        scores=kept[f"blocks.{head.layer}.attn.hook_attn_scores"],
+        scores=kept[f"blocks.{head.layer}.attn.hook_attn_scores"][:, head.head],
         bias=bias,
     )
 

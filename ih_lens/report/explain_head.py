@@ -57,7 +57,7 @@ class HeadExplanation:
         return rows[~rows["source"].isin([ALL_HEADS, ALL_PREVIOUS])].head(k).reset_index(drop=True)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """`partners`, with `score_share`: the share of each source's exact term in the match (K, Q) or copied logit (V).
+        """`partners`, with `score_share`: each source's exact share in the match (K, Q) or in the copied logit (V).
 
         Examples:
             >>> explain_head(model, "L5H5").to_dataframe().head(3)
@@ -108,10 +108,10 @@ def explain_head(
 ) -> HeadExplanation:
     """Which earlier heads make this an induction head: what they carry of its match, and by which kind of composition.
 
-    Two measures stand beside each other. Causal: the output of an earlier head is taken out of the keys (K-composition),
-    the queries (Q) or the values (V) of this head alone, and the share of its prefix matching, or of its copied
-    logit, that is lost is what it carries (`path_effects`); outputs of other heads, scaled to the same size, are the
-    control. Exact: the attention scores behind the match as a sum of terms (`match_terms`).
+    Two measures stand beside each other. Causal: the output of an earlier head is taken out of the keys
+    (K-composition), the queries (Q) or the values (V) of this head alone, and the share of its prefix matching, or of
+    its copied logit, that is lost is what it carries (`path_effects`); outputs of other heads, scaled to the same size,
+    are the control. Exact: the attention scores behind the match as a sum of terms (`match_terms`).
 
     Args:
         model: a HookedTransformer.
@@ -135,7 +135,7 @@ def explain_head(
 
     Examples:
         >>> explain_head(model, "L5H5")
-        L5H5: K-composition with L4H11 carries 71 % (± 1 %) of its match (prefix matching 0.93, without it 0.27).
+        L5H5: K-composition with L4H11 carries 71 ± 1.2 % of its match (prefix matching 0.93, without it 0.27).
     """
     at_least("n_partners", n_partners, 1)
     found = head_index(head, model.cfg.n_layers, model.cfg.n_heads)
@@ -161,18 +161,16 @@ def _sentences(told: HeadExplanation) -> list[str]:
         return [f"{told.head}: no match to explain (prefix matching {score:.2f})."]
     if told.partners.empty:
         terms = match_shares(told.terms).query("side == 'key'").head(2)
-        of_keys = ", ".join(f"{row.term} {row.share:.0%}" for row in terms.itertuples())
+        of_keys = ", ".join(f"{row.term} {_percent(row.share, None)}" for row in terms.itertuples())
         return [
             f"{told.head}: in the first layer, so it composes with no head (prefix matching {score:.2f}).",
             f"  Keys: {of_keys} of the score at its targets.",
             *_copying(told),
         ]
     lines = [_verdict(told), *_control(told)]
-    composed = key_composition(told.terms)["share"]
-    lines.append(
-        "  Score at its targets, by terms of the keys: "
-        f"previous token through heads {composed[0]:.0%}, other K-composition {composed[1]:.0%}, all else {composed[2]:.0%}."
-    )
+    composed = key_composition(told.terms)
+    shares = ", ".join(f"{row.term} {_percent(row.share, None)}" for row in composed.itertuples())
+    lines.append(f"  Score at its targets, by what is in the keys: {shares}.")
     lines += [f"  {COMPOSITIONS[kind]}: {_listed(_of_kind(told, kind))}." for kind in ("k", "q")]
     return [*lines, *_copying(told)]
 
@@ -220,8 +218,12 @@ def _copying(told: HeadExplanation) -> list[str]:
     if not told.terms["value"].notnull().any():
         return ["  What it copies is not defined: its logits are no sums over heads."]
     values = match_shares(told.terms).query("side == 'value'").head(1).iloc[0]
-    first = f"raises the token at its targets more than any other at {told.copied_first:.0%} of the queries"
-    source = f"{values.share:.0%} of that logit from {values.term}" if values.share > 0 else "does not raise its logit"
+    first = f"raises the token at its targets more than any other at {_percent(told.copied_first, None)} of the queries"
+    source = (
+        f"{_percent(values.share, None)} of that logit from {values.term}"
+        if values.share > 0
+        else "does not raise its logit"
+    )
     composed = "" if told.partners.empty else f" {COMPOSITIONS['v']}: {_listed(told.strongest('v'))}."
     return [f"  Copying: {first}; {source}.{composed}"]
 
@@ -231,4 +233,4 @@ def _listed(rows: pd.DataFrame) -> str:
 
 
 def _percent(share: Any, error: Any) -> str:
-    return f"{share:.0%}" if pd.isna(error) else f"{share:.0%} (± {error:.0%})"
+    return f"{100 * share:.0f} %" if pd.isna(error) else f"{100 * share:.0f} ± {100 * error:.2g} %"

@@ -119,8 +119,8 @@ POINTER = 0
 def pointer_model(*, d_vocab: int = 24, n_ctx: int = 64) -> HookedTransformer:
     """Two attention-only layers whose induction head uses positions: Q-composition, no previous-token head.
 
-    The duplicate-token head of layer 0 (`DUPLICATE_TOKEN`) attends to all positions with its token, itself included, and
-    writes where they are. Head `POINTER` of layer 1 looks one position after each of these, with keys that hold
+    The duplicate-token head of layer 0 (`DUPLICATE_TOKEN`) attends to all positions with its token, itself included,
+    and writes where they are. Head `POINTER` of layer 1 looks one position after each of these, with keys that hold
     positions only, and copies. Head `TWO_BEFORE` writes the token two before, which nothing reads.
     """
     token, position = slice(0, d_vocab), slice(d_vocab, d_vocab + n_ctx)

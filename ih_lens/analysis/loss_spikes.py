@@ -14,8 +14,8 @@ from ih_lens.statistics import standard_error
 from ih_lens.validate import at_least
 
 COLUMNS = ["step", "tokens_elapsed", "height", "stderr", "scatters", "loss", "baseline", "n_snapshots", "recovered"]
-_TO_DEVIATION = 1.4826
-"""From the median distance from the median to the standard deviation of a normal distribution."""
+_TO_DEVIATION = 1.4826 / 6**0.5
+"""From the median magnitude of second differences to the standard deviation of what they were taken of, if normal."""
 
 
 def loss_spikes(
@@ -28,9 +28,9 @@ def loss_spikes(
 ) -> pd.DataFrame:
     """Snapshots whose loss lies far above the running median of those around them.
 
-    The scatter is the median distance of all snapshots from their running medians, times 1.48 (the standard deviation
-    where distances are normal): neither a spike nor the fall of the loss enters it. A running median follows any curve
-    that only falls, however steeply, so the phase change is no spike.
+    The scatter from snapshot to snapshot is taken from the median magnitude of second differences, in which neither a
+    spike nor a steady fall counts, times 1.48 / sqrt(6): the standard deviation where it is normal. A running median
+    follows any curve that only falls, however steeply, so the phase change is no spike.
 
     Args:
         losses: stacked over snapshots, or a loss curve [snapshot] such as `loss_curve` gives.
@@ -66,7 +66,7 @@ def loss_spikes(
     middle = _medians(values, width)
     baseline = values[middle]
     heights = values - baseline
-    scatter = _TO_DEVIATION * float(np.median(np.abs(heights)))
+    scatter = _TO_DEVIATION * float(np.median(np.abs(np.diff(values, 2))))
     errors = np.full(len(values), np.nan) if examples is None else standard_error((examples - examples[middle]).T)
     is_high = (heights > 0) & (heights >= min_scatters * scatter) & (heights >= min_share * np.ptp(baseline))
     is_high &= ~(heights < min_stderrs * errors)  # where it is unknown, nothing is asked of it

@@ -87,7 +87,7 @@ def in_context_learning_split(
 
     Returns:
         [..., part] in nats: a part per class and "changing shares"; their sum is the score. Standard errors by the
-        jackknife over examples. NaN where a class is missing at one of the indices in all examples, unless at both.
+        jackknife over examples. A class without tokens at one of the indices counts with its loss at the other.
 
     Raises:
         InputError: if indices are missing, or classes overlap or leave tokens out.
@@ -125,7 +125,8 @@ def in_context_learning_split(
 def _parts(sums: list[xr.DataArray], counts: list[xr.DataArray]) -> xr.DataArray:
     """From sums of losses and numbers of tokens of each class at both indices, [..., part]."""
     shares = [count / count.sum("token_class") for count in counts]
-    losses = [total / count.where(count > 0) for total, count in zip(sums, counts, strict=True)]
+    means = [total / count.where(count > 0) for total, count in zip(sums, counts, strict=True)]
+    losses = [own.where(count > 0, other) for own, count, other in zip(means, counts, means[::-1], strict=True)]
     better = (shares[0] + shares[1]) / 2 * (losses[1] - losses[0])
     moved = (shares[1] - shares[0]) * (losses[0] + losses[1]) / 2
     absent = (counts[0] == 0) & (counts[1] == 0)

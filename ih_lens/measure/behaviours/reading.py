@@ -64,8 +64,11 @@ class _Places:
     def of(cls, entries: Sequence[Entries], device: torch.device | str) -> "_Places":
         flat = [(example, *entry) for example, of_one in enumerate(entries) for entry in of_one]
         columns = zip(*flat, strict=True) if flat else ([], [], [], [])
-        example, query, key, weight = (torch.tensor(list(column), device=device) for column in columns)
-        return cls(example.long(), query.long(), key.long(), weight.double())
+        example, query, key, weight = (
+            torch.tensor(list(column), dtype=dtype, device=device)
+            for column, dtype in zip(columns, [torch.int64] * 3 + [torch.float64], strict=True)
+        )
+        return cls(example, query, key, weight)
 
     def among(self, first: int, n_queries: int) -> "_Places":
         """Those of a block of destinations, counted from its first."""
@@ -136,7 +139,7 @@ class _Batch:
             of_targets = added.new_zeros(added.shape[0], added.shape[2], added.shape[1], dtype=torch.float64)
             of_targets.index_put_((here.example, here.query), of_entries, accumulate=True)
             logits[0, :, layer, :, first:stop] = of_targets.transpose(1, 2).cpu()
-            logits[1, :, layer, :, first:stop] = added.double().sum(dim=-1).cpu()
+            logits[1, :, layer, :, first:stop] = added.sum(dim=-1, dtype=torch.float64).cpu()
 
         return visit
 

@@ -28,6 +28,13 @@ from ih_lens.viz.heat_maps import plot_loss_by_context_index as plot_loss_by_con
 from ih_lens.viz.heat_maps import plot_loss_derivative as plot_loss_derivative
 from ih_lens.viz.joint import plot_joint_scores as plot_joint_scores
 from ih_lens.viz.local_html import LocalHTML as LocalHTML
+from ih_lens.viz.loops import plot_loops as plot_loops
+from ih_lens.viz.loops import plot_repetition_dominance as plot_repetition_dominance
+from ih_lens.viz.loss_spikes import plot_loss_spikes as plot_loss_spikes
+from ih_lens.viz.loss_split import plot_loss_split as plot_loss_split
+from ih_lens.viz.mechanism import plot_head_partners as plot_head_partners
+from ih_lens.viz.mechanism import plot_match_terms as plot_match_terms
+from ih_lens.viz.mechanism import plot_score_terms as plot_score_terms
 from ih_lens.viz.mosaic import plot_head_mosaic as plot_head_mosaic
 from ih_lens.viz.sensitivity import plot_in_context_learning_by_early_index as plot_in_context_learning_by_early_index
 from ih_lens.viz.sensitivity import plot_in_context_learning_sensitivity as plot_in_context_learning_sensitivity

@@ -142,10 +142,10 @@ def _line_panel(name: str, values: xr.DataArray | None, what: str, log_tokens: b
         showlegend=False,
         hovertemplate=f"%{{x}} tokens<br>{what} %{{y:.3f}} nats",
     )
-    return Panel([*_uncertainty(shown), line], begins=begins(values, log_tokens))
+    return Panel([*uncertainty_band(shown), line], begins=begins(values, log_tokens))
 
 
-def _uncertainty(values: xr.DataArray) -> list[BaseTraceType]:
+def uncertainty_band(values: xr.DataArray, colour: str = style.LINE) -> list[BaseTraceType]:
     """Two standard errors to both sides as one filled outline, where standard errors are known."""
     if "stderr" not in values.coords or bool(values["stderr"].isnull().any()):
         return []
@@ -155,7 +155,7 @@ def _uncertainty(values: xr.DataArray) -> list[BaseTraceType]:
             x=np.concatenate([tokens, tokens[::-1]]),
             y=np.concatenate([middle + error, (middle - error)[::-1]]),
             fill="toself",
-            fillcolor="rgba(31, 59, 99, 0.18)",
+            fillcolor=style.translucent(colour, 0.18),
             line={"width": 0},
             mode="lines",
             name="± 2 standard errors",

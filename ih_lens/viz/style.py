@@ -102,6 +102,12 @@ def panel_width(n_panels: int) -> int:
     return max(170, min(430, 1330 // max(n_panels, 1)))
 
 
+def translucent(colour: str, opacity: float) -> str:
+    """A colour such as "#1F3B63" that lets through what lies behind it."""
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {opacity})"
+
+
 def colour_bar(title: str, **changes: Any) -> dict[str, Any]:
     """A colour bar at the lower right, below the legend."""
     return {

@@ -1,0 +1,146 @@
+"""Loops in generation with and without heads, and how far heads dominate what is repeated."""
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.colors import sample_colorscale
+from plotly.subplots import make_subplots
+
+from ih_lens.errors import InputError
+from ih_lens.statistics import standard_error
+from ih_lens.types import HeadIndex
+from ih_lens.viz import style
+from ih_lens.viz.frame import frame
+from ih_lens.viz.head_lines import depth_key
+
+_WHOLE, _WITHOUT, _OTHERS = style.LINE, style.CATEGORIES[1], "#9A9A9A"
+_DOMINANCES = {
+    "attention": "attention to earlier copies (0 to 1)",
+    "attribution": "added to the logit by earlier copies (nats)",
+    "dominance": "share of what all heads say (-1 to 1)",
+}
+
+
+def plot_loops(found: xr.Dataset) -> go.Figure:
+    """How many generations have run into their loop, token by token, and how much of them is loop.
+
+    Args:
+        found: result of `generation_loops`.
+
+    Returns:
+        Two panels: the share of prompts whose loop has begun against the number of tokens generated, and the mean share
+        of generated tokens that lie in a loop with two standard errors over prompts. Random groups are grey.
+
+    Raises:
+        InputError: if it is no such result.
+
+    Examples:
+        >>> plot_loops(generation_loops(model, prompts, ["L5H1", "L5H5"]))
+    """
+    if not {"in_loop", "time_to_loop"} <= set(found.data_vars) or "condition" not in found.dims:
+        raise InputError("found: expected a result of generation_loops")
+    names = [str(name) for name in found["condition"].to_numpy()]
+    colours = [_WHOLE, _WITHOUT, *[_OTHERS] * (len(names) - 2)]
+    legend = ["whole model", "without<br>the heads", "without as many<br>random heads"]
+    n_tokens = int(found.attrs["n_tokens"])
+    width = 360 + max(160, 60 * len(names))
+    figure = make_subplots(1, 2, column_widths=[360, width - 360], horizontal_spacing=90 / width)
+    order = [*range(2, len(names)), 1, 0]  # what is compared lies on top of the random ones
+    for place in order:
+        begun = found["time_to_loop"].isel(condition=place).to_numpy()
+        generated = np.arange(n_tokens + 1)
+        share = [(begun <= n).mean() for n in generated]  # false where there is none
+        figure.add_trace(
+            go.Scatter(
+                x=generated,
+                y=share,
+                mode="lines",
+                line={
+                    "color": colours[place],
+                    "width": 2.5 if place < 2 else 1.5,
+                    "dash": "dot" if place > 1 else "solid",
+                },
+                name=legend[min(place, 2)],
+                legendrank=place + 1,
+                showlegend=place < 3,
+                hovertemplate=f"{names[place]}<br>%{{x}} tokens: %{{y:.0%}}<extra></extra>",
+            ),
+            row=1,
+            col=1,
+        )
+    shares = found["in_loop"].to_numpy()
+    figure.add_trace(
+        go.Scatter(
+            x=[name.replace("+", "+<br>") for name in names],
+            y=shares.mean(axis=1),
+            mode="markers",
+            marker={"color": colours, "size": 9},
+            error_y={"array": 2 * standard_error(shares.T), "color": "#555555", "thickness": 1.4, "width": 4},
+            showlegend=False,
+            hovertemplate="%{x}: %{y:.1%}<extra></extra>",
+        ),
+        row=1,
+        col=2,
+    )
+    heads = found.attrs.get("heads", "")
+    frame(figure, f"Loops in generation with and without {heads}", width=width, height=style.PANEL_HEIGHT + 40)
+    figure.update_xaxes(title="tokens generated", row=1, col=1)
+    figure.update_yaxes(title="share of prompts in their loop", range=[-0.03, 1.03], row=1, col=1)
+    figure.update_xaxes(tickangle=-45, automargin=True, row=1, col=2)
+    figure.update_yaxes(title="share of tokens in a loop", range=[-0.03, 1.08], row=1, col=2)
+    return figure
+
+
+def plot_repetition_dominance(found: xr.Dataset, measure: str = "dominance", *, n_named: int = 5) -> go.Figure:
+    """What each head makes of a repeated token, the more often it was repeated.
+
+    Args:
+        found: result of `repetition_dominance`.
+        measure: "dominance", "attention" or "attribution"; the last two with two standard errors over examples.
+        n_named: how many heads are named at the right, those farthest from zero in the end.
+
+    Raises:
+        InputError: for another measure.
+
+    Examples:
+        >>> plot_repetition_dominance(repetition_dominance(model, tokens))
+    """
+    if measure not in _DOMINANCES or measure not in found.data_vars:
+        raise InputError(
+            f"measure: expected one of {', '.join(_DOMINANCES)}, from repetition_dominance; got {measure!r}"
+        )
+    known = found.isel(repetitions=np.flatnonzero(found["n_examples"].to_numpy() > 0))
+    values, repetitions = known[measure].transpose("layer", "head", "repetitions"), known["repetitions"].to_numpy()
+    n_layers, n_heads = values.shape[:2]
+    last = np.abs(values.to_numpy()[..., -1]).ravel()
+    named = set(np.argsort(-last, kind="stable")[:n_named].tolist())
+    figure = go.Figure()
+    for place in np.argsort(last, kind="stable").tolist():
+        head = HeadIndex(place // n_heads, place % n_heads)
+        colour = str(sample_colorscale(style.DEPTH_SCALE, head.layer / max(1, n_layers - 1))[0])
+        stderr = f"{measure}_stderr"
+        bars = 2 * known[stderr].to_numpy()[head] if stderr in known and place in named else None
+        figure.add_trace(
+            go.Scatter(
+                x=repetitions,
+                y=values.to_numpy()[head],
+                mode="lines+markers+text" if place in named else "lines",
+                text=[""] * (len(repetitions) - 1) + [str(head)],
+                textposition="middle right",
+                textfont={"size": 11, "color": colour},
+                line={"color": colour, "width": 2 if place in named else 1},
+                marker={"size": 5},
+                opacity=1 if place in named else 0.5,
+                error_y={"array": bars, "thickness": 1, "width": 3},
+                name=str(head),
+                showlegend=False,
+                cliponaxis=False,
+                hovertemplate=f"{head}<br>%{{x}} times before: %{{y:.3f}}<extra></extra>",
+            )
+        )
+    figure.add_trace(depth_key())
+    frame(figure, "What heads make of repeated tokens", width=520, height=style.PANEL_HEIGHT + 70)
+    ends = [float(repetitions[0]) - 0.2, float(repetitions[-1]) + 0.12 * max(4.0, float(np.ptp(repetitions)))]
+    figure.update_xaxes(title="how often the pair came before", range=ends, dtick=max(1, len(repetitions) // 8))
+    figure.update_yaxes(title=_DOMINANCES[measure])
+    return figure

@@ -13,6 +13,9 @@ from .analysis.head_atlas import AtlasSource as AtlasSource
 from .analysis.head_atlas import KnownHead as KnownHead
 from .analysis.head_atlas import compare_to_atlas as compare_to_atlas
 from .analysis.head_atlas import known_heads as known_heads
+from .analysis.head_partners import head_partners as head_partners
+from .analysis.head_partners import key_composition as key_composition
+from .analysis.head_partners import match_shares as match_shares
 from .analysis.head_types import head_types as head_types
 from .analysis.in_context_learning import attribution_to_in_context_learning as attribution_to_in_context_learning
 from .analysis.in_context_learning import in_context_learning_difference as in_context_learning_difference
@@ -149,10 +152,17 @@ from .measure.head_evaluators.prefix_matching import prefix_matching_offset_scan
 from .measure.head_evaluators.prefix_matching import prefix_matching_score as prefix_matching_score
 from .measure.head_evaluators.previous_token import previous_token_score as previous_token_score
 from .measure.head_output_norms import head_output_norms as head_output_norms
+from .measure.head_wiring import head_wiring as head_wiring
 from .measure.induction_kinds import induction_kinds as induction_kinds
+from .measure.match_terms import attention_score_terms as attention_score_terms
+from .measure.match_terms import match_terms as match_terms
+from .measure.memory_recall import memory_recall as memory_recall
 from .measure.null_scores import null_scores as null_scores
+from .measure.path_effects import path_controls as path_controls
+from .measure.path_effects import path_effects as path_effects
 from .measure.period_scores import attention_by_distance as attention_by_distance
 from .measure.period_scores import prefix_matching_by_period as prefix_matching_by_period
+from .measure.pointer_arithmetic import pointer_arithmetic as pointer_arithmetic
 from .measure.repetition_dominance import repetition_dominance as repetition_dominance
 from .measure.score_behaviours import score_behaviours as score_behaviours
 from .measure.score_heads import score_heads as score_heads
@@ -186,6 +196,8 @@ from .models.snapshots import Snapshot as Snapshot
 from .models.token_texts import token_texts as token_texts
 from .report.behaviours import BehaviourTable as BehaviourTable
 from .report.behaviours import behaviour_table as behaviour_table
+from .report.explain_head import HeadExplanation as HeadExplanation
+from .report.explain_head import explain_head as explain_head
 from .report.findings import findings as findings
 from .report.induction_view import induction_view as induction_view
 from .report.rows import PAPER_ROWS as PAPER_ROWS

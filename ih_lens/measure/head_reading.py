@@ -22,7 +22,7 @@ from ih_lens.measure.numerics import widen
 from ih_lens.models.capabilities import require_causal, require_no_post_norms
 from ih_lens.models.effective import norm_gain, plain_matrix, precise
 from ih_lens.models.smeared_keys import smear_keys
-from ih_lens.types import HeadIndex, Hook, ModelLike
+from ih_lens.types import HeadIndex, ModelLike
 from ih_lens.validate import at_least
 
 Side: TypeAlias = Literal["q", "k", "v"]
@@ -273,7 +273,7 @@ def _readings(
         yield reading
 
 
-def _keeping(model: HookedTransformer, up_to: int, kept: dict[str, Tensor]) -> list[Hook]:
+def _keeping(model: HookedTransformer, up_to: int, kept: dict[str, Tensor]) -> list[Any]:
     """Hooks that keep what a layer reads and its scores; of patterns only the attention to the position before."""
 
     def keep(activation: Tensor, hook: HookPoint) -> None:
@@ -288,7 +288,7 @@ def _keeping(model: HookedTransformer, up_to: int, kept: dict[str, Tensor]) -> l
     names = ["hook_embed", "hook_pos_embed", f"blocks.{up_to}.hook_resid_pre", f"blocks.{up_to}.attn.hook_attn_scores"]
     for layer in range(up_to):
         names += [f"blocks.{layer}.attn.hook_v", f"blocks.{layer}.attn.hook_z", f"blocks.{layer}.hook_mlp_out"]
-    hooks: list[Hook] = [(name, keep) for name in names if name in model.hook_dict]
+    hooks: list[Any] = [(name, keep) for name in names if name in model.hook_dict]
     return [*hooks, *((f"blocks.{layer}.attn.hook_pattern", keep_previous) for layer in range(up_to))]
 
 

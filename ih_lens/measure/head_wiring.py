@@ -1,4 +1,4 @@
-"""How one head acts on a later one: ablated with the later head's pattern or values kept, or through one input alone."""
+"""How one head acts on a later one: ablated with that one's pattern or values kept, or through one input alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -153,7 +153,7 @@ def _removed(reading: HeadReading, source: HeadIndex, path: str) -> _Removed:
     if path == "all but its values":
         return _Removed(zeroed=True, values=reading.whole("v"))
     change = reading.written(source)
-    q, k, v = (reading.after(cast(Side, side), change if side in _INPUTS[path] else None) for side in ("q", "k", "v"))
+    q, k, v = (reading.after(side, change if side in _INPUTS[path] else None) for side in ("q", "k", "v"))
     return _Removed(zeroed=False, pattern=reading.pattern(q, k), values=v)
 
 
@@ -209,5 +209,7 @@ def _losses(
     tokens: Int[Tensor, "batch pos"],
     hooks: list[Hook],
 ) -> Float[Tensor, "batch"]:
-    losses = model.run_with_hooks(tokens.to(model.cfg.device), return_type="loss", loss_per_token=True, fwd_hooks=hooks)
+    losses = model.run_with_hooks(
+        tokens.to(model.cfg.device), return_type="loss", loss_per_token=True, fwd_hooks=[*hooks]
+    )
     return widen(cast(Tensor, losses)).mean(dim=1)

@@ -85,7 +85,7 @@ def memory_recall(
     attributes = provenance(
         model,
         measure="memory_recall",
-        definition="share of tokens (positions) for which the memory's largest entry is the right one; effective weights",
+        definition="share of tokens (positions) for which the memory's largest entry is the right one",
         head=str(later),
         previous=str(earlier),
         seed=seed,

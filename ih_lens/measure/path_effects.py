@@ -210,7 +210,7 @@ class _Patched:
     ) -> "_Patched":
         reading = read_head(model, head, tokens)
         targets = targets_of(reading, tokens)
-        natural = {side: reading.whole(cast(Side, side)) for side in SIDES}
+        natural = {side: reading.whole(side) for side in SIDES}
         copied = None if copying_obstacle(model) else copied_reads(reading, tokens, targets)
         return cls(reading, targets, natural, reading.scores.softmax(dim=-1), copied, ln_scale)
 
@@ -226,7 +226,7 @@ class _Patched:
 
     def all_sides(self, change: Float[Tensor, "batch pos d_model"] | None) -> Float[Tensor, "side batch"]:
         """`measured` for each of `SIDES`."""
-        return torch.stack([self.measured(cast(Side, side), change) for side in SIDES])
+        return torch.stack([self.measured(side, change) for side in SIDES])
 
     def measured(self, side: Side, change: Float[Tensor, "batch pos d_model"] | None) -> Float[Tensor, "batch"]:
         """Prefix matching, or the copied logit, with one input changed."""

@@ -53,8 +53,16 @@ class HeadExplanation:
 
     def strongest(self, kind: str, k: int = 3) -> pd.DataFrame:
         """The single heads that matter most on one kind of path, "k", "q" or "v"."""
-        rows = self.partners[self.partners["kind"] == COMPOSITIONS[kind]]
-        return rows[~rows["source"].isin([ALL_HEADS, ALL_PREVIOUS])].head(k).reset_index(drop=True)
+        return self._rows(kind, together=False).head(k).reset_index(drop=True)
+
+    def together(self, kind: str) -> pd.DataFrame:
+        """What all earlier heads carry together on one kind of path, and what they took from the previous token."""
+        return self._rows(kind, together=True).reset_index(drop=True)
+
+    def _rows(self, kind: str, *, together: bool) -> pd.DataFrame:
+        is_group = self.partners["source"].isin(list(_GROUPS))
+        chosen = (self.partners["kind"] == COMPOSITIONS[kind]) & (is_group == together)
+        return self.partners.loc[chosen]
 
     def to_dataframe(self) -> pd.DataFrame:
         """`partners`, with `score_share`: each source's exact share in the match (K, Q) or in the copied logit (V).
@@ -62,8 +70,8 @@ class HeadExplanation:
         Examples:
             >>> explain_head(model, "L5H5").to_dataframe().head(3)
         """
-        shares = match_shares(self.terms).set_index(["side", "term"])["share"]
-        composed = key_composition(self.terms).set_index("term")["share"]
+        shares: Any = match_shares(self.terms).set_index(["side", "term"])["share"]
+        composed: Any = key_composition(self.terms).set_index("term")["share"]
         sides = dict(zip(COMPOSITIONS.values(), ("key", "query", "value"), strict=True))
 
         def share(row: Any) -> float:
@@ -74,7 +82,7 @@ class HeadExplanation:
                 return float(of_side[of_side.index.isin(self.partners["source"])].sum())
             return float(shares[(sides[row.kind], row.source)])
 
-        return self.partners.assign(score_share=[share(row) for row in self.partners.itertuples()])
+        return self.partners.assign(score_share=[share(row) for row in _each(self.partners)])
 
     def to_html(self) -> str:
         """Sentences and the strongest partners as HTML without any link to elsewhere."""
@@ -144,9 +152,7 @@ def explain_head(
     effects = path_effects(model, found, tokens, **removal)
     terms = match_terms(model, found, tokens, **settings)
     explanation = HeadExplanation(found, head_partners(effects), terms, {**effects.attrs, "measure": "explain_head"})
-    strongest = [
-        (side, row.source) for side in COMPOSITIONS for row in explanation.strongest(side, n_partners).itertuples()
-    ]
+    strongest = [(side, row.source) for side in COMPOSITIONS for row in _each(explanation.strongest(side, n_partners))]
     if not strongest:
         return explanation
     pairs: list[tuple[str, HeadSpelling]] = [(side, str(source)) for side, source in strongest]
@@ -161,7 +167,7 @@ def _sentences(told: HeadExplanation) -> list[str]:
         return [f"{told.head}: no match to explain (prefix matching {score:.2f})."]
     if told.partners.empty:
         terms = match_shares(told.terms).query("side == 'key'").head(2)
-        of_keys = ", ".join(f"{row.term} {_percent(row.share, None)}" for row in terms.itertuples())
+        of_keys = ", ".join(f"{row.term} {_percent(row.share, None)}" for row in _each(terms))
         return [
             f"{told.head}: in the first layer, so it composes with no head (prefix matching {score:.2f}).",
             f"  Keys: {of_keys} of the score at its targets.",
@@ -169,19 +175,21 @@ def _sentences(told: HeadExplanation) -> list[str]:
         ]
     lines = [_verdict(told), *_control(told)]
     composed = key_composition(told.terms)
-    shares = ", ".join(f"{row.term} {_percent(row.share, None)}" for row in composed.itertuples())
+    shares = ", ".join(f"{row.term} {_percent(row.share, None)}" for row in _each(composed))
     lines.append(f"  Score at its targets, by what is in the keys: {shares}.")
-    lines += [f"  {COMPOSITIONS[kind]}: {_listed(_of_kind(told, kind))}." for kind in ("k", "q")]
+    lines += [
+        f"  {COMPOSITIONS[kind]}: {_listed(pd.concat([told.strongest(kind), told.together(kind)]))}."
+        for kind in ("k", "q")
+    ]
     return [*lines, *_copying(told)]
 
 
 def _verdict(told: HeadExplanation) -> str:
     """What carries the match: a single head, or all of them together where none does by itself."""
     best = _best(told)
-    together = pd.concat([_of_kind(told, kind, groups=True) for kind in ("k", "q")]).sort_values(
-        "lost", ascending=False
-    )
-    group, where = together.iloc[0], f"prefix matching {told.prefix_matching:.2f}, without it"
+    together = pd.concat([told.together(kind) for kind in ("k", "q")]).sort_values("lost", ascending=False)
+    group: Any = together.iloc[0]
+    where = f"prefix matching {told.prefix_matching:.2f}, without it"
     by_itself = f"{best.kind} with {best.source} carries {_percent(best.lost, best.stderr)}"
     if best.lost >= max(_CARRIES, group.lost / 2):
         return f"{told.head}: {by_itself} of its match ({where} {best.without:.2f})."
@@ -206,18 +214,11 @@ def _best(told: HeadExplanation) -> Any:
     return rows.sort_values("lost", ascending=False, kind="stable").iloc[0]
 
 
-def _of_kind(told: HeadExplanation, kind: str, *, groups: bool = False) -> pd.DataFrame:
-    """The strongest heads of one kind and all of them together; or only what is taken together."""
-    rows = told.partners[told.partners["kind"] == COMPOSITIONS[kind]]
-    together = rows[rows["source"].isin(list(_GROUPS))]
-    return together if groups else pd.concat([told.strongest(kind), together])
-
-
 def _copying(told: HeadExplanation) -> list[str]:
     """What the head copies, and from which heads it reads that."""
     if not told.terms["value"].notnull().any():
         return ["  What it copies is not defined: its logits are no sums over heads."]
-    values = match_shares(told.terms).query("side == 'value'").head(1).iloc[0]
+    values: Any = match_shares(told.terms).query("side == 'value'").iloc[0]
     first = f"raises the token at its targets more than any other at {_percent(told.copied_first, None)} of the queries"
     source = (
         f"{_percent(values.share, None)} of that logit from {values.term}"
@@ -229,8 +230,13 @@ def _copying(told: HeadExplanation) -> list[str]:
 
 
 def _listed(rows: pd.DataFrame) -> str:
-    return ", ".join(f"{row.source} {_percent(row.lost, row.stderr)}" for row in rows.itertuples())
+    return ", ".join(f"{row.source} {_percent(row.lost, row.stderr)}" for row in _each(rows))
 
 
 def _percent(share: Any, error: Any) -> str:
     return f"{100 * share:.0f} %" if pd.isna(error) else f"{100 * share:.0f} ± {100 * error:.2g} %"
+
+
+def _each(rows: pd.DataFrame) -> list[Any]:
+    """Rows with their columns as attributes."""
+    return list(rows.itertuples())

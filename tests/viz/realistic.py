@@ -118,6 +118,55 @@ def composition_types(n_layers: int = 12, n_heads: int = 12) -> xr.DataArray:
     return xr.DataArray(names.astype(str), dims=("layer", "head"))
 
 
+def match_terms(n_layers: int = 5, n_heads: int = 12, n_examples: int = 10) -> xr.Dataset:
+    """Terms of the match of a head above these layers: it reads one previous-token head, and another one a little."""
+    generator = np.random.default_rng(5)
+    heads = [f"L{layer}H{head}" for layer in range(n_layers) for head in range(n_heads)]
+    names = ["embedding", "positions", *heads, *(f"MLP{layer}" for layer in range(n_layers)), "biases"]
+    strengths = generator.normal(0, 0.02, (n_examples, len(names), len(names)))
+    query, keys = names.index("embedding"), [names.index("L4H11"), names.index("L3H0"), names.index("MLP0")]
+    strengths[:, query, keys] += [6.0, 1.5, -0.7]
+    strengths[:, names.index("MLP0"), keys[0]] += 2.0
+    key, value = strengths.sum(axis=1), generator.normal(0, 0.01, (n_examples, len(names)))
+    value[:, [query, names.index("MLP0")]] += [0.4, 0.9]
+    previous = np.full_like(key, np.nan)
+    places = [names.index(head) for head in heads]
+    previous[:, places] = 0.9 * key[:, places]
+    variables = {
+        "pairs": (("query_term", "key_term"), strengths.mean(axis=0)),
+        "query": (("example", "query_term"), strengths.sum(axis=2)),
+        "key": (("example", "key_term"), key),
+        "key_previous": (("example", "key_term"), previous),
+        "value": (("example", "value_term"), value),
+        "match": (("example",), key.sum(axis=1)),
+        "prefix_matching": (("example",), np.full(n_examples, 0.93)),
+        "copied_first": (("example",), np.full(n_examples, 0.98)),
+    }
+    return xr.Dataset(variables, dict.fromkeys(("query_term", "key_term", "value_term"), names), {"head": "L5H5"})
+
+
+def path_effects(n_examples: int = 10) -> tuple[xr.Dataset, xr.DataArray]:
+    """Prefix matching and copied logit of the same head without each source, and with controls for three of them."""
+    generator = np.random.default_rng(6)
+    heads = [f"L{layer}H{head}" for layer in range(5) for head in range(12)]
+    sources = [*heads, "all earlier heads", "previous token, all heads"]
+    natural = np.stack([np.full(n_examples, 0.93)] * 2 + [np.full(n_examples, 2.1)])
+    lost = generator.normal(0, 0.01, (3, len(sources), n_examples))
+    for source, share in (
+        ("L4H11", 0.71),
+        ("L3H0", 0.12),
+        ("all earlier heads", 0.94),
+        ("previous token, all heads", 0.9),
+    ):
+        lost[0, sources.index(source)] += share
+    without = natural[:, None] * (1 - lost)
+    variables = {"natural": (("side", "example"), natural), "without": (("side", "source", "example"), without)}
+    partners = ["k L4H11", "k L3H0", "q L2H4"]
+    controls = 0.93 * (1 - generator.normal(0.02, 0.015, (len(partners), 8, n_examples)))
+    labelled = xr.DataArray(controls, {"partner": partners}, ("partner", "control", "example"))
+    return xr.Dataset(variables, {"side": ["k", "q", "v"], "source": sources}), labelled
+
+
 def head_types(scores: xr.DataArray) -> xr.DataArray:
     """Types [layer, head] that go with `heads`."""
     last = scores.isel(snapshot=-1).to_numpy()

@@ -212,11 +212,8 @@ class _Lens:
     """The final norm and the unembedding, as they would read the residual stream before any layer."""
 
     def __init__(self, model: Any) -> None:
-        cfg, W_U, norm_bias = (
-            model.cfg,
-            precise(model.unembed.W_U),
-            getattr(getattr(model, "ln_final", None), "b", None),
-        )
+        cfg, W_U = model.cfg, precise(model.unembed.W_U)
+        norm_bias = getattr(getattr(model, "ln_final", None), "b", None)
         self.W_U = fold_unembedding(model, W_U)
         self.offset = precise(model.unembed.b_U)
         if norm_bias is not None:

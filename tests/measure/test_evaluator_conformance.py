@@ -1,16 +1,28 @@
 """What every head evaluator must hold to, those to come included."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
+from transformer_lens import HookedTransformer
 
 import ih_lens as ih
-from tests.helpers import ZOO, tiny_model
+from tests import helpers
+from tests.helpers import ZOO
 from tests.measure.twins import processed
+from tests.oracles.kinds_of_induction import tokenizer_of_words
 
-EVALUATORS = list(ih.EVALUATORS.items())
+EVALUATORS = [*ih.EVALUATORS.items(), *ih.INDUCTION_KINDS.items()]
 every_evaluator = pytest.mark.parametrize(("name", "evaluator"), EVALUATORS, ids=[name for name, _ in EVALUATORS])
+
+
+def tiny_model(name: str, kind: str, **changes: Any) -> HookedTransformer:
+    """One of the zoo, with words where the evaluator looks for them."""
+    model = helpers.tiny_model(kind, **changes)
+    if name == "fuzzy_match":
+        model.tokenizer = tokenizer_of_words()  # of the zoo's 40 tokens
+    return model
 
 
 @every_evaluator
@@ -25,7 +37,7 @@ def test_it_describes_itself(name: str, evaluator) -> None:
 @every_evaluator
 @pytest.mark.parametrize("kind", ZOO)
 def test_shape_and_range(name: str, evaluator, kind: str) -> None:
-    model = tiny_model(kind)
+    model = tiny_model(name, kind)
     fitted = evaluator.fitted(model)
     scores = fitted.score(model, fitted.tokens(model, seed=0))
     assert scores.shape == (model.cfg.n_layers, model.cfg.n_heads)
@@ -39,7 +51,7 @@ def test_shape_and_range(name: str, evaluator, kind: str) -> None:
 
 @every_evaluator
 def test_same_seed_same_numbers(name: str, evaluator) -> None:
-    model = tiny_model("with_mlps")
+    model = tiny_model(name, "with_mlps")
     fitted = evaluator.fitted(model)
     first, second, other = (fitted.tokens(model, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first, second)
@@ -50,7 +62,7 @@ def test_same_seed_same_numbers(name: str, evaluator) -> None:
 @every_evaluator
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_the_batch_split_does_not_matter(name: str, evaluator, dtype: torch.dtype) -> None:
-    model = tiny_model("with_mlps", dtype=dtype)
+    model = tiny_model(name, "with_mlps", dtype=dtype)
     fitted = evaluator.fitted(model)
     tokens = fitted.tokens(model)
     whole = fitted.score(model, tokens)
@@ -62,7 +74,7 @@ def test_the_batch_split_does_not_matter(name: str, evaluator, dtype: torch.dtyp
 @every_evaluator
 @pytest.mark.parametrize("training", [True, False])
 def test_nothing_is_touched(name: str, evaluator, training: bool) -> None:
-    model = tiny_model("rotary").train(training)
+    model = tiny_model(name, "rotary").train(training)
     seen = []
     model.add_hook("blocks.0.attn.hook_z", lambda z, hook: seen.append(z.requires_grad))
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -86,7 +98,7 @@ def test_nothing_is_touched(name: str, evaluator, training: bool) -> None:
 
 @every_evaluator
 def test_half_precision_scores_are_float32(name: str, evaluator) -> None:
-    model = tiny_model("with_mlps", dtype=torch.bfloat16)
+    model = tiny_model(name, "with_mlps", dtype=torch.bfloat16)
     fitted = evaluator.fitted(model)
     scores = fitted.score(model, fitted.tokens(model))
     assert scores.dtype == torch.float32
@@ -95,7 +107,7 @@ def test_half_precision_scores_are_float32(name: str, evaluator) -> None:
 
 @every_evaluator
 def test_float32_agrees_with_float64(name: str, evaluator) -> None:
-    exact = tiny_model("attention_only")
+    exact = tiny_model(name, "attention_only")
     rounded = copy.deepcopy(exact).to(torch.float32)
     fitted = evaluator.fitted(exact)
     tokens = fitted.tokens(exact)
@@ -104,7 +116,7 @@ def test_float32_agrees_with_float64(name: str, evaluator) -> None:
 
 @every_evaluator
 def test_patterns_and_scores_do_not_depend_on_the_processing_of_weights(name: str, evaluator) -> None:
-    model = tiny_model("with_mlps")
+    model = tiny_model(name, "with_mlps")
     fitted = evaluator.fitted(model)
     tokens = fitted.tokens(model)
     changed = processed(model, fold_ln=True, center_writing_weights=True, center_unembed=True, fold_value_biases=True)
@@ -113,7 +125,7 @@ def test_patterns_and_scores_do_not_depend_on_the_processing_of_weights(name: st
 
 @every_evaluator
 def test_nan_weights_are_refused(name: str, evaluator) -> None:
-    model = tiny_model("attention_only")
+    model = tiny_model(name, "attention_only")
     fitted = evaluator.fitted(model)
     tokens = fitted.tokens(model)
     model.blocks[0].attn.W_K.data[0, 0, 0] = torch.nan

@@ -39,8 +39,8 @@ class TokenInductionEvaluator(AttentionEvaluator):
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     definition: ClassVar[str] = (
         "A_ij |v_j| over its sum over j, i the first token of a random entity in its second list and j the second "
-        "token of the entity in the first list; v without biases; mean over entities, then over examples; not defined for "
-        "heads without values"
+        "token of the entity in the first list; v without biases; mean over entities, then over examples; NaN for heads "
+        "without values"
     )
     settings: ClassVar[tuple[str, ...]] = ("n_examples", "bos")
 

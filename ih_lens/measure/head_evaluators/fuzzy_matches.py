@@ -29,8 +29,8 @@ class FuzzyMatchEvaluator(PlacesEvaluator):
     range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     definition: ClassVar[str] = (
         "attention to the token after an earlier occurrence of the present word as another token (other leading space "
-        "or capitals), less the mean of that to the tokens after the other words that come back; mean over queries that "
-        "have both, then over examples"
+        "or capitals), less the mean of that to the tokens after the other words that come back; mean over queries "
+        "that have both, then over examples"
     )
     settings: ClassVar[tuple[str, ...]] = ("n_examples", "bos")
     needs: ClassVar[str] = "words must come back in another form, as in words_in_other_forms(model)"

@@ -72,8 +72,7 @@ def repeated_text(
     """
     first = [] if start is None else [start]
     n_free = n_pos - len(first)
-    n_passage = n_free // 2 if layout == "whole" else n_free * 2 // 5
-    n_needed = n_passage * 2 if layout == "whole" else n_passage + n_free
+    n_passage, n_needed = _sizes(n_free, layout)
     if len(ids) < n_needed:
         raise InputError(
             f"text: it has {len(ids)} tokens, and examples of {n_pos} need at least {n_needed}; give more text, or "
@@ -89,6 +88,17 @@ def repeated_text(
         filler = turned[2 * n_passage : n_needed].tolist()
         second, copies = _with_spans(passage, filler, span, len(first), generator)
     return RepeatedText((*first, *passage, *second), (*first, *other, *second), copies)
+
+
+def longest_repeated(n_ids: int, layout: str) -> int:
+    """How many positions, without a start token, examples of a text can have at most."""
+    return max(n_free for n_free in range(n_ids + 1) if _sizes(n_free, layout)[1] <= n_ids)
+
+
+def _sizes(n_free: int, layout: str) -> tuple[int, int]:
+    """Tokens of the passage, and of all text that an example and its control are made of."""
+    n_passage = n_free // 2 if layout == "whole" else n_free * 2 // 5
+    return n_passage, 2 * n_passage if layout == "whole" else n_passage + n_free
 
 
 def _with_spans(

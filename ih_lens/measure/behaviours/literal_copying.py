@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ih_lens.data.behaviours.repeats import RepeatedText, repeated_text, text_ids
+from ih_lens.data.behaviours.repeats import RepeatedText, longest_repeated, repeated_text, text_ids
 from ih_lens.data.start_tokens import choose_start_token
 from ih_lens.errors import CapabilityError
 from ih_lens.measure.behaviours._base import TARGETS, Behaviour, BehaviourText, BehaviourTexts, Entries, mean_over
@@ -15,7 +15,8 @@ from ih_lens.validate import at_least, one_of
 
 LAYOUTS = ("spans", "whole")
 ELSEWHERE = "elsewhere"
-_SHORTEST = 24
+_SHORTEST, _DEFAULT = 24, 256
+"""Tokens of an example."""
 _SPANS_APART = 4
 
 
@@ -28,7 +29,7 @@ class LiteralCopying(Behaviour):
         layout: "spans": parts of a passage come again at random places of other text, so that no fixed distance
             leads to them; "whole": the passage is repeated as it is.
         n_examples: examples.
-        n_pos: tokens per example, start token included; fewer where the context is shorter.
+        n_pos: tokens per example, start token included; by default 256, or as many as context and text have room for.
         span: tokens of each copy in the layout "spans".
         bos: start token, as in `score_heads`.
 
@@ -50,21 +51,21 @@ class LiteralCopying(Behaviour):
     text: Any = None
     layout: str = "spans"
     n_examples: int = 10
-    n_pos: int = 256
+    n_pos: int | None = None
     span: int = 16
     bos: int | str | None = "auto"
 
     def texts(self, model: ModelLike, *, seed: int = 0) -> BehaviourTexts:
         """Examples drawn from the text, at random places."""
         one_of("layout", self.layout, LAYOUTS)
-        n_pos = min(at_least("n_pos", self.n_pos, _SHORTEST), model.cfg.n_ctx)
-        if n_pos < _SHORTEST:
+        if model.cfg.n_ctx < _SHORTEST:
             raise CapabilityError(
-                f"literal copying needs a context of at least {_SHORTEST} tokens, and this model has {n_pos}"
+                f"literal copying needs a context of at least {_SHORTEST} tokens, and this model has {model.cfg.n_ctx}"
             )
-        span = min(at_least("span", self.span, 2), n_pos // _SPANS_APART - 1)
         ids, source = text_ids(model, self.text)
         start = choose_start_token(model, self.bos)
+        n_pos = self._length(model.cfg.n_ctx, len(ids))
+        span = min(at_least("span", self.span, 2), n_pos // _SPANS_APART - 1)
         drawn = [
             repeated_text(
                 ids,
@@ -86,6 +87,12 @@ class LiteralCopying(Behaviour):
             ),
             description,
         )
+
+    def _length(self, n_ctx: int, n_ids: int) -> int:
+        """Tokens per example; a text that is too short even for the shortest is refused where it is cut."""
+        if self.n_pos is not None:
+            return min(at_least("n_pos", self.n_pos, _SHORTEST), n_ctx)
+        return min(_DEFAULT, n_ctx, max(_SHORTEST, longest_repeated(min(n_ids, 2 * _DEFAULT), self.layout)))
 
 
 def _readings(text: RepeatedText) -> dict[str, Entries]:

@@ -10,7 +10,7 @@ import contextlib
 import io
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,7 @@ def run_page(page: str, folder: Path, prepared: Prepared, monkeypatch: pytest.Mo
 
 
 @contextlib.contextmanager
-def _registries_kept() -> Iterator[None]:
+def _registries_kept() -> Generator[None]:
     """What a page adds to a table of the library is taken out again."""
     before = [dict(registry) for registry in REGISTRIES]
     try:

@@ -28,7 +28,7 @@ _FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 def _public() -> Iterator[tuple[str, Any]]:
     """Every public function, class and method, by its name."""
     for where, prefix in ((ih, ""), (ih.viz, "viz.")):
-        for name in dir(where) if where is ih.viz else ih.__all__:
+        for name in dir(where) if where is ih.viz else vars(ih)["__all__"]:
             value = getattr(where, name)
             if name.startswith("_") or not callable(value):
                 continue
@@ -84,7 +84,7 @@ def test_example(name: str, tmp_path: Path, prepared: Prepared, monkeypatch: pyt
     for example in examples:
         for usual, short in SHORTER.get(name, {}).items():
             example.source = example.source.replace(usual, short)
-    everything: dict[str, Any] = {found: getattr(ih, found) for found in ih.__all__}
+    everything: dict[str, Any] = {found: getattr(ih, found) for found in vars(ih)["__all__"]}
     drawing = {found: value for found, value in vars(ih.viz).items() if callable(value)}
     names = everything | drawing if name.startswith("viz.") else drawing | everything
     names |= {"pd": pd, "torch": torch}

@@ -17,9 +17,8 @@ import pytest
 import torch
 
 import ih_lens as ih
-from tests.docs_names import FILES, Prepared, fill
+from tests.docs_names import FILES, Prepared
 from tests.docstring_names import FILES_OF, GIVEN, NUMBERS_OPEN, RESULT_OPEN, SHORTER
-from tests.models.hub_stand_in import connect, forget_connections, serving
 
 _NUMBER = re.compile(r"-?\d[\d_]*(\.\d+)?(e[+-]?\d+)?")
 _FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -61,17 +60,6 @@ class _Checker(doctest.OutputChecker):
         if self.name in NUMBERS_OPEN:
             want, got = (_NUMBER.sub("#", text) for text in (want, got))
         return super().check_output(want, got, optionflags)
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
-    """Prepared names, and a hub that serves stand-ins."""
-    folder = tmp_path_factory.mktemp("prepared")
-    with pytest.MonkeyPatch.context() as patch, serving() as hub:
-        fill(hub, folder / "hub")
-        connect(patch, hub, folder / "hf")
-        yield Prepared(folder)
-    forget_connections()
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)

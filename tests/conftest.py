@@ -17,6 +17,7 @@ import torch
 if TYPE_CHECKING:
     from selenium import webdriver
 
+    from tests.docs_names import Prepared
     from tests.jupyterlab import JupyterLab
 
 torch.set_num_threads(1)
@@ -40,3 +41,17 @@ def jupyterlab(browser: "webdriver.Chrome", tmp_path_factory: pytest.TempPathFac
 
     with running_jupyterlab(tmp_path_factory.mktemp("jupyterlab"), browser) as lab:
         yield lab
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Prepared"]:
+    """What the documentation takes as given, and a hub that serves stand-ins under the names in it."""
+    from tests.docs_names import Prepared, fill
+    from tests.models.hub_stand_in import connect, forget_connections, serving
+
+    folder = tmp_path_factory.mktemp("prepared")
+    with pytest.MonkeyPatch.context() as patch, serving() as hub:
+        fill(hub, folder / "hub")
+        connect(patch, hub, folder / "hf")
+        yield Prepared(folder)
+    forget_connections()

@@ -43,7 +43,7 @@ class Prepared:
     def run(self, n_layers: int, name: str, seed: int = 0) -> ih.Run:
         """A short training on RestartCycle."""
         cfg = ih.attention_only(n_layers, d_model=16, n_heads=4, d_vocab=32, n_ctx=48)
-        config = ih.TrainConfig(n_steps=20, batch_size=8, lr=3e-3, snapshots=ih.every(2), n_held_out=16, seed=seed)
+        config = ih.TrainConfig(n_steps=20, batch_size=8, lr=3e-3, snapshots=ih.every(4), n_held_out=16, seed=seed)
         return ih.train(cfg, ih.RestartCycle(), config, out=self.folder / name, progress=False)
 
 

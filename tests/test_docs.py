@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,25 +9,13 @@ import pytest
 import ih_lens as ih
 from ih_lens.cli import app
 from tests.docs_code import PAGES, ROOT, blocks, check_command, command_lines, pages, run_page
-from tests.docs_names import FILES, Prepared, fill
-from tests.models.hub_stand_in import connect, forget_connections, serving
+from tests.docs_names import FILES, Prepared
 
 OWN_TESTS = {"docs/clamping.md": "test_clamping_page.py", "docs/extending.md": "test_extending_page.py"}
 """Pages whose code is run by a test that also looks at what it gave."""
 PYTHON = [page for page in pages() if blocks(page, "python") and page not in OWN_TESTS]
 PROGRAMS = {"pip", "dask", "ray", "git", "cd", "accelerate", "python", "torchrun"}
 """What shell blocks call besides `ih-lens` and `make`."""
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
-    """Prepared names, and a hub that serves stand-ins under the names of the pages."""
-    folder = tmp_path_factory.mktemp("prepared")
-    with pytest.MonkeyPatch.context() as patch, serving() as hub:
-        fill(hub, folder / "hub")
-        connect(patch, hub, folder / "hf")
-        yield Prepared(folder)
-    forget_connections()
 
 
 @pytest.mark.parametrize("page", PYTHON)
@@ -88,7 +75,7 @@ def test_every_page_is_in_the_navigation() -> None:
 
 def test_every_public_function_is_in_the_reference() -> None:
     reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf8")
-    for name in ih.__all__:
+    for name in vars(ih)["__all__"]:
         value = getattr(ih, name)
         if callable(value) and not name.endswith("Error"):
             assert f"::: ih_lens.{name}\n" in reference, name

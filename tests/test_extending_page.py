@@ -1,6 +1,7 @@
 """The code of docs/extending.md runs, and what it adds to the library does what the page says."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -16,13 +17,13 @@ PAGE = "docs/extending.md"
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
+def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
         yield run_page(PAGE, folder, Prepared(folder), patch)
 
 
-def test_the_evaluator(names: dict) -> None:
+def test_the_evaluator(names: dict[str, Any]) -> None:
     model = tiny_model("attention_only")
     scores = ih.score_heads(model, evaluators=[names["FirstToken"](length=9)])
     assert scores["first_token"].shape == (2, 4)
@@ -31,7 +32,7 @@ def test_the_evaluator(names: dict) -> None:
     assert abs(scores.to_tensor("first_token")[1] - expected).max() < 1e-9
 
 
-def test_the_ablation_keeps_values_and_renews_patterns(names: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ablation_keeps_values_and_renews_patterns(names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ABLATIONS, "value_preserving", names["ValuePreserving"]())
     model = tiny_model("with_mlps", n_layers=3)
     tokens = random_tokens(model)
@@ -43,7 +44,7 @@ def test_the_ablation_keeps_values_and_renews_patterns(names: dict, monkeypatch:
         def silence(z: torch.Tensor, hook: object) -> None:
             z[:, :, head] = 0
 
-        hooks = [(f"blocks.{layer}.attn.hook_z", silence)]
+        hooks: list[Any] = [(f"blocks.{layer}.attn.hook_z", silence)]
         for later in range(layer + 1, 3):
             hooks.append((f"blocks.{later}.attn.hook_v", _kept(cache[f"blocks.{later}.attn.hook_v"])))
         losses = model.run_with_hooks(tokens, return_type="loss", loss_per_token=True, fwd_hooks=hooks)
@@ -56,14 +57,14 @@ def test_the_ablation_keeps_values_and_renews_patterns(names: dict, monkeypatch:
     assert abs(full - found.by_context_index.sel(layer=0, head=1)).max() > 1e-3
 
 
-def _kept(clean: torch.Tensor) -> object:
+def _kept(clean: torch.Tensor) -> Any:
     def keep(values: torch.Tensor, hook: object) -> torch.Tensor:
         return clean
 
     return keep
 
 
-def test_the_replacement_halves(names: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_replacement_halves(names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REPLACEMENTS, "half", names["Half"])
     model = tiny_model("attention_only")
     tokens = random_tokens(model)
@@ -73,23 +74,23 @@ def test_the_replacement_halves(names: dict, monkeypatch: pytest.MonkeyPatch) ->
     def halve(z: torch.Tensor, hook: object) -> None:
         z[:, :, 1] /= 2
 
-    hooks = [("blocks.0.attn.hook_z", halve)]
+    hooks: list[Any] = [("blocks.0.attn.hook_z", halve)]
     expected = model.run_with_hooks(tokens, return_type="loss", loss_per_token=True, fwd_hooks=hooks).mean(dim=0)
     ours = torch.from_numpy(found.by_context_index.sel(layer=0, head=1).values)
     torch.testing.assert_close(ours, expected, atol=1e-9, rtol=0)
 
 
-def test_the_row_is_in_the_table(names: dict) -> None:
+def test_the_row_is_in_the_table(names: dict[str, Any]) -> None:
     table = names["table"]
     assert table["copying"]["2L"].dims == ("snapshot", "layer", "head")
     assert names["COPYING"].title in (names["Path"](names["run"].path).parent / "table.html").read_text(encoding="utf8")
 
 
-def test_the_loader_gives_the_same_model(names: dict) -> None:
+def test_the_loader_gives_the_same_model(names: dict[str, Any]) -> None:
     for name, weights in names["model"].state_dict().items():
         assert torch.equal(names["same"].state_dict()[name], weights)
 
 
-def test_nothing_stays_in_the_tables_of_the_library(names: dict) -> None:
+def test_nothing_stays_in_the_tables_of_the_library(names: dict[str, Any]) -> None:
     assert "value_preserving" not in ABLATIONS
     assert "half" not in REPLACEMENTS

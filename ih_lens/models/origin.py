@@ -47,7 +47,7 @@ def origin_of(model: Any) -> Origin | None:
 
     Examples:
         >>> origin_of(load_model("gpt2")).name
-        'openai-community/gpt2'
+        'gpt2'
     """
     found = getattr(model, "__dict__", {}).get(_ATTRIBUTE)
     return found if isinstance(found, Origin) else None

@@ -13,7 +13,7 @@ from ih_lens.viz import style
 from ih_lens.viz.frame import frame
 from ih_lens.viz.head_lines import depth_key
 
-_WHOLE, _WITHOUT, _OTHERS = style.LINE, style.CATEGORIES[1], "#9A9A9A"
+_WHOLE, _WITHOUT, _OTHERS = style.LINE, style.CATEGORIES[1], style.GREY
 _DOMINANCES = {
     "attention": "attention to earlier copies (0 to 1)",
     "attribution": "added to the logit by earlier copies (nats)",
@@ -75,7 +75,7 @@ def plot_loops(found: xr.Dataset) -> go.Figure:
             y=shares.mean(axis=1),
             mode="markers",
             marker={"color": colours, "size": 9},
-            error_y={"array": 2 * standard_error(shares.T), "color": "#555555", "thickness": 1.4, "width": 4},
+            error_y={"array": 2 * standard_error(shares.T), "color": style.GREY, "thickness": 1.4, "width": 4},
             showlegend=False,
             hovertemplate="%{x}: %{y:.1%}<extra></extra>",
         ),
@@ -86,7 +86,7 @@ def plot_loops(found: xr.Dataset) -> go.Figure:
     frame(figure, f"Loops in generation with and without {heads}", width=width, height=style.PANEL_HEIGHT + 40)
     figure.update_xaxes(title="tokens generated", row=1, col=1)
     figure.update_yaxes(title="share of prompts in their loop", range=[-0.03, 1.03], row=1, col=1)
-    figure.update_xaxes(tickangle=-45, automargin=True, row=1, col=2)
+    figure.update_xaxes(title="condition (heads that are left out)", tickangle=-45, automargin=True, row=1, col=2)
     figure.update_yaxes(title="share of tokens in a loop", range=[-0.03, 1.08], row=1, col=2)
     return figure
 
@@ -117,30 +117,51 @@ def plot_repetition_dominance(found: xr.Dataset, measure: str = "dominance", *, 
     figure = go.Figure()
     for place in np.argsort(last, kind="stable").tolist():
         head = HeadIndex(place // n_heads, place % n_heads)
-        colour = str(sample_colorscale(style.DEPTH_SCALE, head.layer / max(1, n_layers - 1))[0])
         stderr = f"{measure}_stderr"
         bars = 2 * known[stderr].to_numpy()[head] if stderr in known and place in named else None
         figure.add_trace(
             go.Scatter(
                 x=repetitions,
                 y=values.to_numpy()[head],
-                mode="lines+markers+text" if place in named else "lines",
-                text=[""] * (len(repetitions) - 1) + [str(head)],
-                textposition="middle right",
-                textfont={"size": 11, "color": colour},
-                line={"color": colour, "width": 2 if place in named else 1},
+                mode="lines+markers" if place in named else "lines",
+                line={"color": _colour(head, n_layers), "width": 2 if place in named else 1},
                 marker={"size": 5},
                 opacity=1 if place in named else 0.5,
                 error_y={"array": bars, "thickness": 1, "width": 3},
                 name=str(head),
                 showlegend=False,
-                cliponaxis=False,
                 hovertemplate=f"{head}<br>%{{x}} times before: %{{y:.3f}}<extra></extra>",
             )
         )
+    _name_at_the_right(figure, values, sorted(named))
     figure.add_trace(depth_key())
     frame(figure, "What heads make of repeated tokens", width=520, height=style.PANEL_HEIGHT + 70)
     ends = [float(repetitions[0]) - 0.2, float(repetitions[-1]) + 0.12 * max(4.0, float(np.ptp(repetitions)))]
-    figure.update_xaxes(title="how often the pair came before", range=ends, dtick=max(1, len(repetitions) // 8))
+    title = "number of times that the pair of tokens came before"
+    figure.update_xaxes(title=title, range=ends, dtick=max(1, len(repetitions) // 8))
     figure.update_yaxes(title=_DOMINANCES[measure])
     return figure
+
+
+def _colour(head: HeadIndex, n_layers: int) -> str:
+    return str(sample_colorscale(style.DEPTH_SCALE, head.layer / max(1, n_layers - 1))[0])
+
+
+def _name_at_the_right(figure: go.Figure, values: xr.DataArray, named: list[int]) -> None:
+    """Names beside the ends of lines, moved apart where these lie close."""
+    n_layers, n_heads = values.shape[:2]
+    ends = values.to_numpy()[..., -1].ravel()
+    apart = 0.055 * max(float(np.nanmax(values.to_numpy()) - np.nanmin(values.to_numpy())), 1e-9)
+    lowest = -np.inf
+    for place in sorted(named, key=lambda place: ends[place]):
+        lowest = max(float(ends[place]), lowest + apart)
+        head = HeadIndex(place // n_heads, place % n_heads)
+        figure.add_annotation(
+            x=float(values["repetitions"].to_numpy()[-1]),
+            y=lowest,
+            text=str(head),
+            xanchor="left",
+            xshift=6,
+            showarrow=False,
+            font={"size": 11, "color": _colour(head, n_layers)},
+        )

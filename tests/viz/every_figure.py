@@ -20,7 +20,7 @@ from PIL import Image
 
 import ih_lens as ih
 from ih_lens import viz
-from tests.viz import realistic
+from tests.viz import realistic, repeating
 from tests.viz.realistic import BANDS, LAYERS, SIZES
 
 Draw = Callable[[], go.Figure]
@@ -169,6 +169,16 @@ EVERY_FIGURE: dict[str, Draw] = {
         phase_changes={name: band for name, band in BANDS.items() if name != "1L"},
         log_tokens=True,
     ),
+    "plot_loss_split": lambda: viz.plot_loss_split(
+        {"2L": repeating.loss_split(), "4L": repeating.loss_split(3)},
+        phase_changes={"2L": realistic.PHASE_CHANGE, "4L": realistic.PHASE_CHANGE},
+    ),
+    "plot_loss_split (parts)": lambda: viz.plot_loss_split({"2L": repeating.score_parts()}, log_tokens=True),
+    "plot_loss_spikes": lambda: viz.plot_loss_spikes(
+        {"6L": repeating.spiked_curve()}, {"6L": ih.loss_spikes(repeating.spiked_curve(), width=4)}
+    ),
+    "plot_loops": lambda: viz.plot_loops(repeating.loops()),
+    "plot_repetition_dominance": lambda: viz.plot_repetition_dominance(repeating.dominance()),
     "plot_chosen_token_losses": lambda: viz.plot_chosen_token_losses(
         {name: _chosen(layers) for name, layers in LAYERS.items()},
         texts=[" Mirabel", " Thorne", " the", "\n", " quince"],

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ih_lens.data.start_tokens import choose_start_token
@@ -29,6 +29,7 @@ def induction_view(
     heads: Sequence[HeadSpelling] | None = None,
     scores: HeadScores | None = None,
     bos: int | str | None = "auto",
+    destinations: Sequence[int] | None = None,
     title: str | None = None,
     progress: bool = True,
 ) -> InductionView:
@@ -47,6 +48,9 @@ def induction_view(
             adds to the tokens that actually come next.
         bos: start token of a text: "auto" for the tokenizer's, an id, or None for none. Ids are given theirs by
             whoever made them.
+        destinations: show attention from these positions only, and attribution of the tokens after them only, as the
+            paper does for pattern matching; scores on the text are then of these. Such as those of
+            `PatternMatching().texts(model).texts[0].destinations`. All by default.
         title: heading of the page; the model's name by default.
         progress: show a bar on a terminal or in a notebook.
 
@@ -66,9 +70,10 @@ def induction_view(
     tokens = _tokens(model, text_or_tokens, bos)
     obstacle = attribution_obstacle(model, tokens)
     chosen = _chosen(model, heads)
+    shown = _shown(destinations, tokens.shape[1])
     layers = sorted({head.layer for head in chosen})
     with progress_bar(f"attention of {len(layers)} layers", total=len(layers), show=progress) as done:
-        collected = TextHeadCollector(tokens[0], chosen, done, attributed=obstacle is None)
+        collected = TextHeadCollector(tokens[0], chosen, done, shown, attributed=obstacle is None)
         scale = visit_text_heads(model, tokens, collected.add, layers=layers, attributed=obstacle is None)
     patterns, attributions = collected.triangles(scale)
     data = HeadsOnText(
@@ -80,7 +85,7 @@ def induction_view(
         not_attributed=obstacle or "",
         thumbnails=collected.pictures(),
         scores=collected.scores(scale),
-        attrs=provenance(model, bos=bos if isinstance(text_or_tokens, str) else "as given"),
+        attrs=provenance(model, bos=bos if isinstance(text_or_tokens, str) else "as given", **_masked(shown)),
     )
     return draw(data if scores is None else data.with_scores(scores), title=title)
 
@@ -106,6 +111,24 @@ def _tokens(model: ModelLike, text_or_tokens: str | Tensor, bos: int | str | Non
             f"{what} {tokens.shape[1]} tokens, and the viewer needs 2 to {model.cfg.n_ctx}, the model's context"
         )
     return token_batch(tokens, d_vocab=model.cfg.d_vocab, n_ctx=model.cfg.n_ctx).detach().to("cpu", torch.int64)
+
+
+def _shown(destinations: Sequence[int] | None, n_pos: int) -> Bool[Tensor, "pos"]:
+    """Which positions attention is shown from."""
+    if destinations is None:
+        return torch.ones(n_pos, dtype=torch.bool)
+    places = [int(place) for place in destinations]
+    if not places or min(places) < 0 or max(places) >= n_pos:
+        raise InputError(
+            f"destinations: expected positions from 0 to {n_pos - 1}, at least one, got {places[:8]}; leave "
+            "destinations out for all of them"
+        )
+    return torch.zeros(n_pos, dtype=torch.bool).index_fill(0, torch.tensor(places), value=True)
+
+
+def _masked(shown: Bool[Tensor, "pos"]) -> dict[str, list[int]]:
+    """What the result says of the destinations; nothing where all are shown."""
+    return {} if bool(shown.all()) else {"destinations": shown.nonzero().flatten().tolist()}
 
 
 def _chosen(model: ModelLike, heads: Sequence[HeadSpelling] | None) -> list[HeadIndex]:

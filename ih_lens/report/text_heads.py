@@ -1,6 +1,7 @@
 """Packing what heads do on a text as it is measured, and what the text itself tells about each head."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -21,14 +22,21 @@ class TextHeadCollector:
         ids: of the text.
         chosen: heads.
         done: is told how many layers are complete.
+        shown: the destinations that count; the rows of all others are left empty.
         attributed: whether there are attributions.
     """
 
     def __init__(
-        self, ids: Int[Tensor, "pos"], chosen: Sequence[HeadIndex], done: Callable[[int], None], *, attributed: bool
+        self,
+        ids: Int[Tensor, "pos"],
+        chosen: Sequence[HeadIndex],
+        done: Callable[[int], None],
+        shown: Bool[Tensor, "pos"],
+        *,
+        attributed: bool,
     ) -> None:
         self._ids, self._chosen, self._done, self._attributed = ids, chosen, done, attributed
-        self._targets = _prefix_targets(ids)
+        self._shown, self._targets = shown, _prefix_targets(ids) & shown[:, None]
         self._layers: dict[int, _Layer] = {}
 
     def add(self, rows: HeadRows) -> None:
@@ -37,7 +45,7 @@ class TextHeadCollector:
             self._finish_layers()
             members = [head.head for head in self._chosen if head.layer == rows.layer]
             self._layers[rows.layer] = _Layer(members, len(self._ids))
-        self._layers[rows.layer].add(rows, self._targets)
+        self._layers[rows.layer].add(_only(rows, self._shown), self._targets)
 
     def triangles(self, scale: Float[Tensor, "dest"]) -> tuple[tuple[Triangle, ...], tuple[Triangle, ...] | None]:
         """Patterns and attributions, final scale applied, of the chosen heads in their order."""
@@ -59,7 +67,8 @@ class TextHeadCollector:
         found = {PREFIX_MATCHING: tuple(float(total) / n_queries if n_queries else float("nan") for total in matched)}
         if self._attributed:
             added = [torch.cat(self._of(head).added, dim=1)[self._row(head)] for head in self._chosen]
-            found[ATTRIBUTION] = tuple(float((of_head / scale).mean()) for of_head in added)
+            counted = self._shown[:-1]
+            found[ATTRIBUTION] = tuple(float((of_head / scale)[counted].mean()) for of_head in added)
         return found
 
     def _of(self, head: HeadIndex) -> "_Layer":
@@ -109,6 +118,22 @@ class _Layer:
             self.patterns = self._packers[0].finish()
             self.attributions = self._packers[1].finish() if self.added else []
             self._packers = None
+
+
+def _only(rows: HeadRows, shown: Bool[Tensor, "pos"]) -> HeadRows:
+    """The same with nothing in the rows of destinations that are not shown."""
+    if bool(shown.all()):
+        return rows
+
+    def masked(values: Float[Tensor, "head_index dest src"]) -> Float[Tensor, "head_index dest src"]:
+        kept = shown[rows.first_dest :][: values.shape[1]]
+        return values.masked_fill(~kept[:, None], 0.0)
+
+    return replace(
+        rows,
+        pattern=masked(rows.pattern),
+        attribution=None if rows.attribution is None else masked(rows.attribution),
+    )
 
 
 def _prefix_targets(ids: Int[Tensor, "pos"]) -> Bool[Tensor, "query src"]:

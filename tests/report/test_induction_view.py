@@ -151,3 +151,42 @@ def test_model_random_state_and_mode_are_untouched(tmp_path: Path) -> None:
 def test_what_cannot_be_shown_is_refused(text: str | Tensor, settings: dict[str, object], message: str) -> None:
     with pytest.raises(ih.InputError, match=message):
         ih.induction_view(tiny_model("shortformer"), text, progress=False, **settings)
+
+
+@pytest.mark.parametrize("kind", ["with_mlps", "smeared"])
+def test_chosen_destinations_alone_are_shown_and_counted(kind: str) -> None:
+    model = tiny_model(kind)
+    tokens = random_tokens(model, n_examples=1, length=50)
+    places = [7, 20, 33, 34]
+    data = ih.induction_view(model, tokens, destinations=places, progress=False).data
+    whole = ih.induction_view(model, tokens, progress=False).data
+    others = [place for place in range(50) if place not in places]
+    logits = ih.logit_attribution(model, tokens)[0]
+    for number, head in enumerate(data.heads):
+        assert torch.equal(data.pattern(head)[places], whole.pattern(head)[places])
+        assert torch.equal(data.attribution(head)[places], whole.attribution(head)[places])
+        assert not data.pattern(head)[others].any()
+        assert not data.attribution(head)[[place for place in others if place < 49]].any()
+        added = logits[head.layer, head.head, places].sum(-1).mean()
+        assert data.scores[ATTRIBUTION][number] == pytest.approx(float(added), abs=1e-9)
+        matched = [
+            whole.pattern(head)[place, [j for j in range(1, place + 1) if tokens[0, j - 1] == tokens[0, place]]].sum()
+            for place in places
+            if tokens[0, place] in tokens[0, :place]
+        ]
+        assert data.scores[PREFIX_MATCHING][number] == pytest.approx(float(sum(matched) / len(matched)), abs=0.01)
+    assert data.attrs["destinations"] == places
+    assert "attention from some of them only" in ih.viz.induction_view(data).to_html()
+    assert "attention from some of them only" not in ih.viz.induction_view(whole).to_html()
+
+
+def test_the_last_token_alone_predicts_nothing() -> None:
+    data = ih.induction_view(tiny_model("with_mlps"), torch.arange(10), destinations=[9], progress=False).data
+    assert all(value != value for value in data.scores[ATTRIBUTION])
+
+
+def test_other_destinations_are_refused() -> None:
+    model = tiny_model("attention_only")
+    for wrong in ([], [10], [-1, 3]):
+        with pytest.raises(ih.InputError, match="destinations: expected positions from 0 to 9, at least one"):
+            ih.induction_view(model, torch.arange(10), destinations=wrong, progress=False)

@@ -78,4 +78,5 @@ def with_words_exchanged(lines: Sequence[Line], generator: np.random.Generator) 
 
 
 def _some(words: Sequence[str], n_words: int, generator: np.random.Generator) -> list[str]:
-    return [words[place] for place in generator.permutation(len(words))[:n_words].tolist()]
+    order = [int(place) for place in generator.permutation(len(words))]
+    return [words[place] for place in order[:n_words]]

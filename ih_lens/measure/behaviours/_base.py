@@ -38,7 +38,7 @@ class BehaviourText:
         """The positions whose attention counts; what they attend to predicts the token after each.
 
         Examples:
-            >>> text = BEHAVIOURS["pattern_matching"].texts(model).texts[0]
+            >>> text = PatternMatching().texts(model).texts[0]
             >>> induction_view(model, torch.tensor(text.ids), destinations=text.destinations)
         """
         return tuple(sorted({query for query, _, _ in self.readings[TARGETS]}))

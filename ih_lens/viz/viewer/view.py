@@ -45,9 +45,12 @@ class InductionView:
             >>> len(view.to_html())  # characters, and bytes but for those that are not ASCII
         """
         data, scripts = self.data, "\n".join(_asset(name) for name in _SCRIPTS)
+        masked = " (attention from some of them only)" if "destinations" in data.attrs else ""
         return Template(_asset("page.html")).substitute(
             title=escape(self.title),
-            subtitle=escape(f"{len(data.ids):,} tokens, {len(data.heads):,} head{'s' * (len(data.heads) != 1)}"),
+            subtitle=escape(
+                f"{len(data.ids):,} tokens{masked}, {len(data.heads):,} head{'s' * (len(data.heads) != 1)}"
+            ),
             style=_asset("page.css"),
             script=f"(() => {{\n{scripts}}})();",
             record=_inert(json.dumps(self._record(), ensure_ascii=False)),

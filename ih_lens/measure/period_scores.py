@@ -50,9 +50,9 @@ def drawn_periods(
                 "its vocabulary, and a verdict needs at least three different ones; it takes a context of 35 tokens"
             )
         n_periods = n_fitting
-    ends = np.linspace(SHORTEST_PERIOD, longest + 1, n_periods + 1)
-    share = as_uniform(random_words(seed, Stream.ARRANGEMENT, 0, n_periods))
-    return tuple(int(period) for period in np.floor(ends[:-1] + share * np.diff(ends)))
+    ranges = np.array_split(np.arange(SHORTEST_PERIOD, longest + 1), n_periods)
+    shares = as_uniform(random_words(seed, Stream.ARRANGEMENT, 0, n_periods))
+    return tuple(int(lengths[int(share * len(lengths))]) for lengths, share in zip(ranges, shares, strict=True))
 
 
 def prefix_matching_by_period(

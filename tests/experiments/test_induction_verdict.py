@@ -24,10 +24,9 @@ def test_scores_by_period_are_those_of_prefix_matching() -> None:
 
 def test_periods_are_drawn_from_all_that_fit() -> None:
     model = tiny_model("attention_only", n_ctx=512, d_vocab=100)
-    drawn = [drawn_periods(model, seed=seed) for seed in range(40)]
+    drawn = [drawn_periods(model, seed=seed) for seed in range(200)]
     assert all(len(set(periods)) == 4 and list(periods) == sorted(periods) for periods in drawn)
-    assert {min(periods) for periods in drawn} >= {5, 8}
-    assert max(max(periods) for periods in drawn) == 32
+    assert set().union(*drawn) == set(range(5, 33)), "all lengths occur"
     small = tiny_model("attention_only", n_ctx=36)
     assert drawn_periods(small, n_periods=9) == (5, 6, 7)
     with pytest.raises(ih.InputError, match="it takes a context of 35 tokens"):
@@ -55,7 +54,7 @@ def test_a_model_trained_on_one_period_is_no_induction_model(period: int, tmp_pa
     """Training finds the distance, not induction: the paper's score on that period alone would be deceived."""
     task = ih.RepeatedPeriod(n_symbols=32, min_period=period, max_period=period, length=48)
     cfg = ih.attention_only(1, d_model=64, n_heads=2, d_vocab=32, n_ctx=48)
-    config = ih.TrainConfig(n_steps=200, batch_size=32, lr=5e-3, snapshots=ih.every(200), n_held_out=16)
+    config = ih.TrainConfig(n_steps=500, batch_size=32, lr=5e-3, snapshots=ih.every(500), n_held_out=16)
     model = ih.train(cfg, task, config, out=tmp_path, progress=False).snapshots[-1].load()
     tokens = ih.repeated_random_tokens(model, length=period, repeats=4, bos=None)
     assert ih.prefix_matching_score(model, tokens).max() > 0.8

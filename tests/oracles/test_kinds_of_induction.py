@@ -133,9 +133,7 @@ def test_counting_back_is_no_induction(distance: int) -> None:
     period = distance + 1
     tokens = ih.repeated_random_tokens(model, length=period, repeats=2, bos=BOS)
     assert ih.prefix_matching_score(model, tokens)[0, 0] == close(1.0), "the paper's score on its period is perfect"
-    loss = model(
-        ih.repeated_random_tokens(model, length=period, repeats=2, bos=BOS), return_type="loss", loss_per_token=True
-    )
+    loss = model(tokens, return_type="loss", loss_per_token=True)
     assert loss[:, period + 1 :].max() < 0.02, "and so is its prediction"
     verdict = ih.induction_verdict(model, bos=BOS)
     assert not verdict.is_induction_model

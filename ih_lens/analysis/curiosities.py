@@ -109,7 +109,7 @@ def curiosities(
         left_out |= dict.fromkeys((REVERSING, OPPOSITE), "needs ablated")
     else:
         end, last = _last_losses(losses), _last_ablations(ablated)
-        indices = _indices(losses, late, early)
+        indices: dict[str, Any] = _indices(losses, late, early)
         rows += _opposite(ablation_effects(last, end, on="in_context_learning", **indices), heads, limits, "score")
         if change is None or change.start_index is None or change.end_index is None:
             left_out[REVERSING] = "needs a phase change" if change is None else change.reason
@@ -163,12 +163,11 @@ def _reversing(moved: Estimate, heads: xr.Dataset, limits: Thresholds) -> list[d
     """Heads whose removal undoes the phase change as that of induction heads does, which they are not."""
     effects = moved.value
     usual = float(effects.where(heads["type"] == "induction").median())
-    bar = limits.strength * usual if np.isfinite(usual) else -np.inf
-    certain = effects <= -limits.min_stderrs * moved.stderr
-    which = certain & (effects < 0) & ~(heads["prefix_matching"] >= limits.prefix_matching)
-    if usual < 0:
-        return _rows(REVERSING, moved, which & (effects <= bar), heads, _VECTOR + _OF_INDUCTION, usual)
-    return _rows(REVERSING, moved, which, heads, _VECTOR + "; no induction head undoes it", usual)
+    which = (effects < 0) & (effects <= -limits.min_stderrs * moved.stderr)
+    which &= ~(heads["prefix_matching"] >= limits.prefix_matching)
+    if not usual < 0:
+        return _rows(REVERSING, moved, which, heads, _VECTOR + "; no induction head undoes it", usual)
+    return _rows(REVERSING, moved, which & (effects <= limits.strength * usual), heads, _VECTOR + _OF_INDUCTION, usual)
 
 
 def _opposite(effects: Estimate, heads: xr.Dataset, limits: Thresholds, on: str) -> list[dict[str, Any]]:

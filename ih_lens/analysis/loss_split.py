@@ -119,7 +119,7 @@ def in_context_learning_split(
         without = _parts(rest_sums, rest_counts)
         examples = value + (n_examples - 1) * (without.mean("example", skipna=False) - without)  # mean is the value
     examples = examples.transpose("example", ..., "part").rename("in_context_learning_split")
-    return Estimate.from_examples(examples, attrs=about)
+    return Estimate.from_examples(examples, attrs={**about})
 
 
 def _parts(sums: list[xr.DataArray], counts: list[xr.DataArray]) -> xr.DataArray:

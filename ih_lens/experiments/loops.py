@@ -184,7 +184,7 @@ def loop_effects(found: xr.Dataset, measure: str = "in_loop") -> Estimate:
     whole = values.sel(condition=WHOLE, drop=True)
     changed = values.isel(condition=[name != WHOLE for name in values["condition"].to_numpy()]) - whole
     about = {**found.attrs, "definition": f"{measure}, without heads less with them, paired over prompts"}
-    return Estimate.from_examples(changed.transpose("example", "condition"), attrs=about)
+    return Estimate.from_examples(changed.transpose("example", "condition"), attrs={**about})
 
 
 def _noise(seed: int, rows: range, new: int, n_new: int, d_vocab: int) -> Float[Tensor, "row d_vocab"]:

@@ -75,7 +75,7 @@ def skip_trigrams(model: ModelLike, head: HeadSpelling, *, k: int = 20) -> pd.Da
         triples = _triples(*factors.rows(sources), sources, k)
     table = pd.DataFrame(triples, columns=["source", "destination", "out", "attention", "logit"])
     table["strength"] = table["attention"] * table["logit"]
-    whole = table[table["strength"] > 0].astype({"source": int, "destination": int, "out": int})
+    whole = table.loc[table["strength"] > 0].astype({"source": int, "destination": int, "out": int})
     ordered = whole.sort_values("strength", ascending=False, kind="stable").head(k).reset_index(drop=True)
     ordered.attrs = {"head": str(place), "direct_path_only": place.layer > 0}
     return ordered
@@ -214,7 +214,9 @@ def context_free_attention(
         length=length,
         seed=seed,
     )
-    return Estimate.from_examples(xr.DataArray(scores, labels, dims, "context_free_attention"), attrs=json_safe(about))
+    return Estimate.from_examples(
+        xr.DataArray(scores, labels, dims, "context_free_attention"), attrs={**json_safe(about)}
+    )
 
 
 def _orders(n_examples: int, length: int, seed: int) -> Int[Tensor, "two example pos"]:

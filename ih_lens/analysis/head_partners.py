@@ -102,7 +102,7 @@ def head_partners(effects: xr.Dataset, controls: xr.DataArray | None = None) -> 
         rows = {
             "kind": COMPOSITIONS[str(side)],
             "source": [str(source) for source in effects["source"].to_numpy()],
-            "natural": _mean(natural),
+            "natural": float(_mean(natural)),
             "without": _mean(without),
             "lost": shares["share"],
             "stderr": shares["share_stderr"],
@@ -137,7 +137,7 @@ def _shares(
 def _mean(values: Float[np.ndarray, "example *rest"]) -> Float[np.ndarray, "*rest"]:
     """Over the examples that are defined; NaN where none is."""
     is_defined = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-    return values[is_defined].mean(axis=0) if is_defined.any() else np.full(values.shape[1:], np.nan)
+    return np.asarray(values[is_defined].mean(axis=0)) if is_defined.any() else np.full(values.shape[1:], np.nan)
 
 
 def _control(

@@ -176,7 +176,7 @@ def _bars(table: pd.DataFrame) -> go.Bar:
         x=100 * table["share"],
         y=table["term"],
         orientation="h",
-        marker={"color": [style.LINE if share >= 0 else style.BELOW_ZERO for share in table["share"]]},
+        marker={"color": style.LINE},
         error_x={"array": 100 * table["share_stderr"].fillna(0.0), "thickness": 1.2, "width": 3, "color": style.GREY},
         customdata=table[["contribution", "stderr"]].to_numpy(),
         hovertemplate="%{y}: %{x:.1f} %<br>%{customdata[0]:.3f} ± %{customdata[1]:.3f}<extra></extra>",
@@ -230,7 +230,7 @@ def _lost(rows: pd.DataFrame, *, first: bool) -> list[go.Bar | go.Scatter]:
         mode="markers",
         name="others of<br>its size",
         showlegend=first,
-        marker={"symbol": "diamond", "size": 9, "color": "#E0E0E0", "line": {"color": style.GREY, "width": 1.5}},
+        marker={"symbol": "diamond", "size": 9, "color": style.EMPTY, "line": {"color": style.GREY, "width": 1.5}},
         error_x={"array": 100 * compared["control_std"].fillna(0.0), "thickness": 1.2, "width": 3, "color": style.GREY},
         hovertemplate="others, at the size of %{y}: %{x:.1f} %<extra></extra>",
     )

@@ -21,8 +21,10 @@ _PANEL, _HEIGHT = 330, 330
 """Pixels."""
 _MOST_BASELINES = 60
 """Heads of a panel whose baseline is drawn, those farthest from it."""
+_NAMED_FROM = 0.01
+"""Above their baseline; closer heads have nothing to be named for."""
 _REMARK = (
-    "a stem leads to a head from its baseline: the same measure where nothing relates the text to what is looked at"
+    "a stem leads to each head from its baseline: the same measure where nothing relates the text to what is looked at"
 )
 
 
@@ -83,8 +85,20 @@ def _stems(x: xr.DataArray, y: xr.DataArray, baseline: xr.DataArray) -> list[go.
     gap = np.full(len(order), np.nan)
     xs = np.stack([right[order], right[order], gap], axis=1).ravel()
     ys = np.stack([bottom[order], top[order], gap], axis=1).ravel()
-    look = {"color": style.FAINT, "width": 1}
-    return [go.Scatter(x=xs, y=ys, mode="lines", line=look, showlegend=False, hoverinfo="skip", name="baseline")]
+    line, marker = {"color": style.FAINT, "width": 1}, {"symbol": "line-ew", "size": [8, 0, 0] * len(order)}
+    marker |= {"line": {"color": style.GREY, "width": 1}}
+    return [
+        go.Scatter(
+            x=xs,
+            y=ys,
+            mode="lines+markers",
+            line=line,
+            marker=marker,
+            showlegend=False,
+            hoverinfo="skip",
+            name="baseline",
+        )
+    ]
 
 
 def _name_heads(

@@ -207,5 +207,18 @@ def test_other_pairs_are_refused(given: object, message: str) -> None:
 
 def test_damaged_records_are_named(tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_text('{"first": "a", "second": "b"}\n{"first": "a"}\n', encoding="utf8")
-    with pytest.raises(ih.InputError, match="line 2 is no record"):
+    with pytest.raises(ih.InputError, match="record 2 has no texts 'first' and 'second'"):
         sentence_pairs(tmp_path / "pairs.jsonl")
+
+
+def test_two_columns_of_many_are_chosen_by_name(tmp_path: Path) -> None:
+    (tmp_path / "many.tsv").write_text("id\ten\tfr\tde\n1\ta b\tc d\te f\n2\tg\th\ti\n", encoding="utf8")
+    read, _ = sentence_pairs(tmp_path / "many.tsv", ("de", "en"))
+    assert read == [SentencePair("e f", "a b", None, ("DE", "EN")), SentencePair("i", "g", None, ("DE", "EN"))]
+    (tmp_path / "many.jsonl").write_text('{"en": "a b", "fr": "c d", "alignment": "0-1"}', encoding="utf8")
+    read, _ = sentence_pairs(tmp_path / "many.jsonl", ("en", "fr"))
+    assert read == [SentencePair("a b", "c d", ((0, 1),), ("EN", "FR"))]
+    with pytest.raises(ih.InputError, match=r"columns: expected two of those .* \['id', 'en', 'fr', 'de'\]"):
+        sentence_pairs(tmp_path / "many.tsv", ("en", "nl"))
+    with pytest.raises(ih.InputError, match="names the two of a file with more columns"):
+        sentence_pairs(tmp_path / "many.tsv")

@@ -46,7 +46,7 @@ class SentencePair:
                 )
 
 
-def sentence_pairs(source: Any = None) -> tuple[list[SentencePair], str]:
+def sentence_pairs(source: Any = None, columns: tuple[str, str] | None = None) -> tuple[list[SentencePair], str]:
     """Pairs, and what to call them.
 
     Args:
@@ -54,6 +54,8 @@ def sentence_pairs(source: Any = None) -> tuple[list[SentencePair], str]:
             or as pairs of numbers; the path of a file with one pair per line, .tsv (first, second, and optionally
             alignment, separated by tabs) or .jsonl (records with "first", "second", and optionally "alignment",
             "first_language" and "second_language"); None for the sample.
+        columns: names of the two columns of a .tsv file whose first line names them, or of the two texts in records,
+            such as ("en", "fr"); these names, in capitals, then stand before the texts.
 
     Raises:
         InputError: if it is something else, or empty.
@@ -62,7 +64,7 @@ def sentence_pairs(source: Any = None) -> tuple[list[SentencePair], str]:
         text = files("ih_lens.data.behaviours").joinpath("sentences.jsonl").read_text(encoding="utf8")
         return list(_from_records(text)), SAMPLE_SENTENCES
     if isinstance(source, str | Path):
-        pairs, name = _from_file(Path(source).expanduser()), str(source)
+        pairs, name = _from_file(Path(source).expanduser(), columns), str(source)
     elif isinstance(source, Sequence):
         pairs, name = [_from_entry(entry) for entry in source], "given"
     else:
@@ -72,35 +74,45 @@ def sentence_pairs(source: Any = None) -> tuple[list[SentencePair], str]:
     return pairs, name
 
 
-def _from_file(path: Path) -> list[SentencePair]:
+def _from_file(path: Path, columns: tuple[str, str] | None) -> list[SentencePair]:
     try:
         text = path.read_text(encoding="utf8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"translations: {path} cannot be read as text ({error}); {_EXPECTED}") from error
     if path.suffix == ".jsonl":
-        return list(_from_records(text))
-    return [_from_entry(tuple(line.split("\t"))) for line in text.splitlines() if line.strip()]
+        return list(_from_records(text, columns))
+    rows = [line.split("\t") for line in text.splitlines() if line.strip()]
+    if columns is None:
+        return [_from_entry(tuple(row)) for row in rows]
+    header = rows[0] if rows else []
+    if not set(columns) <= set(header):
+        raise InputError(f"columns: expected two of those that {path} names in its first line, {header}; got {columns}")
+    records = [json.dumps(dict(zip(header, row, strict=False))) for row in rows[1:]]
+    return list(_from_records("\n".join(records), columns))
 
 
-def _from_records(text: str) -> Iterator[SentencePair]:
+def _from_records(text: str, columns: tuple[str, str] | None = None) -> Iterator[SentencePair]:
+    first, second = columns or ("first", "second")
+    named = (first.upper(), second.upper()) if columns else ("EN", "FR")
     for number, line in enumerate(text.splitlines(), start=1):
         try:
             record = json.loads(line)
-            languages = (str(record.get("first_language", "EN")), str(record.get("second_language", "FR")))
-            yield SentencePair(
-                str(record["first"]), str(record["second"]), _alignment(record.get("alignment")), languages
-            )
+            languages = (str(record.get("first_language", named[0])), str(record.get("second_language", named[1])))
+            yield SentencePair(str(record[first]), str(record[second]), _alignment(record.get("alignment")), languages)
         except (ValueError, KeyError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f'translations: line {number} is no record with "first" and "second" ({error})') from error
+            raise InputError(
+                f"translations: record {number} has no texts {first!r} and {second!r} ({error})"
+            ) from error
 
 
 def _from_entry(entry: Any) -> SentencePair:
     if isinstance(entry, SentencePair):
         return entry
     if not isinstance(entry, Sequence) or isinstance(entry, str) or len(entry) not in (2, 3):
-        raise InputError(f"translations: {_EXPECTED}; got an entry {str(entry)[:60]!r}")
+        of_more = 'columns=("en", "fr") names the two of a file with more columns; '
+        raise InputError(f"translations: {_EXPECTED}; {of_more}got an entry {str(entry)[:60]!r}")
     first, second = entry[:2]
     if not isinstance(first, str) or not isinstance(second, str):
         raise InputError(f"translations: {_EXPECTED}; got an entry {str(entry)[:60]!r}")

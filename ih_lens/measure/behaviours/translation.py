@@ -36,6 +36,8 @@ class Translation(Behaviour):
     Args:
         pairs: (first, second) or (first, second, alignment) tuples, the path of a .tsv or .jsonl file, or None for
             thirty short sentences in English with French and German, made for the project; see the documentation.
+        columns: names of the two columns of a .tsv file whose first line names them, or of the two texts in records,
+            such as ("en", "fr").
         band: half the width of the band around the diagonal, as a share of the first text.
         bos: start token, as in `score_heads`.
 
@@ -56,6 +58,7 @@ class Translation(Behaviour):
     }
 
     pairs: Any = None
+    columns: tuple[str, str] | None = None
     band: float = 0.1
     bos: int | str | None = "auto"
 
@@ -64,7 +67,7 @@ class Translation(Behaviour):
         if not 0 < self.band < 1:
             raise InputError(f"band: expected a share between 0 and 1, got {self.band!r}")
         read = span_reader(model, self.bos)
-        pairs, source = sentence_pairs(self.pairs)
+        pairs, source = sentence_pairs(self.pairs, self.columns)
         known = [_Pair.of(pair, pair.first, read) for pair in pairs]
         chosen: list[tuple[BehaviourText, BehaviourText]] = []
         n_ctx = model.cfg.n_ctx

@@ -24,8 +24,8 @@ from ih_lens.validate import at_least
 SHORTEST_PERIOD, LONGEST_PERIOD = 5, 32
 """Those that are drawn; below, attention that is spread over few positions already looks like a match."""
 N_COPIES = 3
-_BETWEEN = 2
-"""Other tokens between the copies, in periods."""
+_BETWEEN = (1, 2)
+"""Other tokens between the copies, in periods: at least, and where there is room."""
 
 
 def drawn_periods(
@@ -40,14 +40,14 @@ def drawn_periods(
         >>> drawn_periods(load_model("gpt2"))
         (9, 13, 24, 29)
     """
-    n_places = model.cfg.n_ctx - (start_token(model, bos) is not None)
-    longest = min(LONGEST_PERIOD, n_places // (N_COPIES + _BETWEEN), n_random_tokens(model, bos) // (1 + _BETWEEN))
+    n_places, n_tokens = _room(model, bos)
+    longest = min(LONGEST_PERIOD, n_places // (N_COPIES + _BETWEEN[0]), n_tokens // (1 + _BETWEEN[0]))
     n_fitting = longest - SHORTEST_PERIOD + 1
     if n_fitting < at_least("n_periods", n_periods, 3):
         if n_fitting < 3:
             raise InputError(
-                f"periods of {SHORTEST_PERIOD} to {longest} tokens fit the model's context of {model.cfg.n_ctx} and "
-                "its vocabulary, and a verdict needs at least three different ones; it takes a context of 35 tokens"
+                f"a verdict needs at least three different periods from {SHORTEST_PERIOD} on, other tokens between; "
+                f"{n_places} places and {n_tokens} tokens to draw from have room for periods up to {longest}"
             )
         n_periods = n_fitting
     ranges = np.array_split(np.arange(SHORTEST_PERIOD, longest + 1), n_periods)
@@ -70,9 +70,9 @@ def prefix_matching_by_period(
     Args:
         model: any HookedTransformer.
         periods: lengths; by default four that are drawn.
-        scattered: with random numbers of other tokens before each copy (`scattered_copies`, two periods of them in
-            all), so that what followed an earlier occurrence stands at no fixed distance; False for one copy right
-            after the other, as in `repeated_random_tokens`, where counting back finds it too.
+        scattered: with random numbers of other tokens before each copy (`scattered_copies`; one to two periods of
+            them in all), so that what followed an earlier occurrence stands at no fixed distance; False for one copy
+            right after the other, as in `repeated_random_tokens`, where counting back finds it too.
         n_examples: per period.
         seed: of the random tokens, and of the periods that are drawn.
         bos: start token.
@@ -156,8 +156,8 @@ def suspected_periods(
     """
     tokens = measurable_tokens(model, _examples(model, period, True, n_examples, seed, bos))
     strongest = attention_by_distance(model, tokens).flatten(1).amax(dim=1)
-    n_places = model.cfg.n_ctx - (start_token(model, bos) is not None)
-    fitting = range(SHORTEST_PERIOD, min(n_places // 2, n_random_tokens(model, bos), len(strongest)) + 1)
+    n_places, n_tokens = _room(model, bos)
+    fitting = range(SHORTEST_PERIOD, min(n_places // 2, n_tokens, len(strongest)) + 1)
     found = [length for length in fitting if strongest[length - 1] >= threshold]
     return tuple(sorted(found, key=lambda length: -float(strongest[length - 1]))[:most])
 
@@ -167,16 +167,22 @@ def _examples(
 ) -> Int[Tensor, "example pos"]:
     """Copies of a random sequence; two where a third has no room."""
     at_least("periods", period, 2)
+    n_places, n_tokens = _room(model, bos)
     if scattered:
+        least, most = (n_periods * period for n_periods in _BETWEEN)
         return scattered_copies(
             model,
             length=period,
             n_copies=N_COPIES,
-            n_between=_BETWEEN * period,
+            n_between=max(least, min(most, n_tokens - period, n_places - N_COPIES * period)),
             n_examples=n_examples,
             seed=seed,
             bos=bos,
         )
-    n_fitting = (model.cfg.n_ctx - (start_token(model, bos) is not None)) // period
-    repeats = max(2, min(N_COPIES, n_fitting))
+    repeats = max(2, min(N_COPIES, n_places // period))
     return repeated_random_tokens(model, length=period, repeats=repeats, n_examples=n_examples, seed=seed, bos=bos)
+
+
+def _room(model: ModelLike, bos: int | str | None) -> tuple[int, int]:
+    """Positions after the start token, and tokens to draw from."""
+    return model.cfg.n_ctx - (start_token(model, bos) is not None), n_random_tokens(model, bos)

@@ -26,6 +26,7 @@ from ih_lens.viz.heads import plot_prefix_matching as plot_prefix_matching
 from ih_lens.viz.heads import plot_qk_eigenvalue_trace as plot_qk_eigenvalue_trace
 from ih_lens.viz.heat_maps import plot_loss_by_context_index as plot_loss_by_context_index
 from ih_lens.viz.heat_maps import plot_loss_derivative as plot_loss_derivative
+from ih_lens.viz.induction_kinds import plot_induction_kinds as plot_induction_kinds
 from ih_lens.viz.joint import plot_joint_scores as plot_joint_scores
 from ih_lens.viz.local_html import LocalHTML as LocalHTML
 from ih_lens.viz.loops import plot_loops as plot_loops

@@ -5,6 +5,13 @@ import json
 import xarray as xr
 
 _NAMES = {
+    "anti_induction": "anti-induction",
+    "attention_to_predicted": "attention to what is predicted",
+    "best_offset_attention": "attention at the best offset",
+    "four_token_prefix": "prefix of four tokens",
+    "ov_suppression": "OV suppression",
+    "three_token_prefix": "prefix of three tokens",
+    "two_token_prefix": "prefix of two tokens",
     "ov_copying_eigenvalues": "OV copying eigenvalues",
     "previous_token": "attention to the previous token",
     "qk_eigenvalue_trace": "trace of QK eigenvalues",

@@ -28,9 +28,9 @@ def test_periods_are_drawn_from_all_that_fit() -> None:
     assert all(len(set(periods)) == 4 and list(periods) == sorted(periods) for periods in drawn)
     assert set().union(*drawn) == set(range(5, 33)), "all lengths occur"
     small = tiny_model("attention_only", n_ctx=36)
-    assert drawn_periods(small, n_periods=9) == (5, 6, 7)
-    with pytest.raises(ih.InputError, match="it takes a context of 35 tokens"):
-        drawn_periods(tiny_model("attention_only", n_ctx=30))
+    assert drawn_periods(small, n_periods=9) == (5, 6, 7, 8, 9)
+    with pytest.raises(ih.InputError, match="27 places and 40 tokens to draw from have room for periods up to 6"):
+        drawn_periods(tiny_model("attention_only", n_ctx=27))
 
 
 def test_wrong_periods_are_explained() -> None:

@@ -213,6 +213,7 @@ EVERY_FIGURE: dict[str, Draw] = {
     "plot_match_terms": lambda: viz.plot_match_terms(realistic.match_terms()),
     "plot_score_terms": lambda: viz.plot_score_terms(realistic.match_terms()),
     "plot_head_partners": lambda: viz.plot_head_partners(ih.head_partners(*realistic.path_effects()), title="L5H5"),
+    "plot_induction_kinds": lambda: viz.plot_induction_kinds(realistic.kinds_of_induction()),
     "plot_head_mosaic": lambda: viz.plot_head_mosaic(_all_scores(), "prefix_matching"),
     "plot_head_mosaic (undefined)": lambda: viz.plot_head_mosaic(_all_scores(), "qk_eigenvalue_trace"),
     "plot_joint_scores": lambda: viz.plot_joint_scores({"12L": realistic.all_scores(12, 12)}),

@@ -96,6 +96,33 @@ def all_scores(n_layers: int, n_heads: int, seed: int = 0) -> ih.HeadScores:
     return ih.HeadScores.from_tensors({**tensors, "qk_eigenvalue_trace": torch.as_tensor(trace)}, attributes=attributes)
 
 
+def kinds_of_induction(n_layers: int = 12, n_heads: int = 12) -> ih.HeadScores:
+    """Scores of heads of every kind, with some copy-suppression heads near the end."""
+    generator = np.random.default_rng(5)
+    papers = all_scores(n_layers, n_heads, seed=5)
+    size, ends = (n_layers, n_heads), {"range": (-1.0, 1.0)}
+    matches = papers["prefix_matching"].to_numpy()
+    rare = {name: generator.random(size) ** 40 for name in ("duplicate_token", "concept_induction", "fuzzy_match")}
+    suppresses = (np.arange(n_layers)[:, None] > 8) * generator.random(size) ** 4
+    kinds = {
+        **rare,
+        "anti_induction": -matches,
+        "best_offset_attention": np.maximum(matches, rare["duplicate_token"]),
+        "nearest_copy": matches * generator.uniform(-0.5, 0.9, size),
+        "farthest_copy": -matches * generator.uniform(-0.3, 0.5, size),
+        "two_token_prefix": matches * generator.random(size),
+        "token_induction": matches * 0.9,
+        "attention_to_predicted": 0.3 * matches + suppresses,
+        "ov_suppression": suppresses,
+        "copying": papers["copying"].to_numpy() * (1 - suppresses) - suppresses,
+        "prefix_matching": matches,
+        "previous_token": papers["previous_token"].to_numpy(),
+    }
+    tensors = {name: torch.as_tensor(np.clip(values, -1, 1)) for name, values in kinds.items()}
+    tensors["fuzzy_match"][3] = torch.nan
+    return ih.HeadScores.from_tensors(tensors, attributes=dict.fromkeys(tensors, ends))
+
+
 def composition(n_layers: int = 12, n_heads: int = 12) -> xr.DataArray:
     """Composition scores: two previous-token heads that induction heads read, in a spread as of random heads."""
     generator = np.random.default_rng(3)

@@ -5,7 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Regex, Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
 from transformer_lens import HookedTransformer
+from transformers import PreTrainedTokenizerFast
 
 import ih_lens as ih
 from demos.stand_ins import KINDS, TRANSLATIONS, save_gpt2
@@ -360,26 +363,28 @@ def test_pairs_that_do_not_fit_are_left_out_and_counted() -> None:
     assert scores.stderr("translation").attrs["n_examples"] == 6
 
 
-def test_a_tokenizer_without_numbers_is_refused_for_pattern_matching() -> None:
-    words = word_tokenizer()
-    model = reading_model("attention_only")
-    model.tokenizer = type(words)(tokenizer_object=words.backend_tokenizer, bos_token="<s>", unk_token="<unk>")
-    for label in "0123":
-        assert words.convert_tokens_to_ids(label) != words.unk_token_id
-    made = tokenizers.word_pieces()  # knows no colon
-    model.tokenizer = made
-    with pytest.raises(ih.CapabilityError, match=r"does not give each of the labels|no tokenizer"):
-        ih.PatternMatching().texts(model_like(d_vocab=40, tokenizer=_letters_only()))
-
-
-def _letters_only():
-    from tokenizers import Regex, Tokenizer, pre_tokenizers
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
-
-    inner = Tokenizer(WordLevel({"<unk>": 0, "a": 1, "b": 2, ":": 3}, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w|[^\w\s]"), "removed", invert=True)
+def words_and_signs(*more: str) -> PreTrainedTokenizerFast:
+    """A token per letter or sign, and some more."""
+    known = ["<unk>", "a", "b", ":", " ", "\n", *more]
+    inner = Tokenizer(WordLevel({token: place for place, token in enumerate(known)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(r" 1|\n|."), "removed", invert=True)
     return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
+
+
+def test_labels_must_be_tokens_of_their_own() -> None:
+    made = words_and_signs("0", "1", " 1")
+    with pytest.raises(ih.CapabilityError, match="does not give each of the labels 0, 1, 2 and 3 a token of its own"):
+        SMALL.texts(model_like(d_vocab=40, n_ctx=400, tokenizer=made))
+
+
+def test_the_token_before_a_label_does_not_tell_which_it_is() -> None:
+    made = words_and_signs("0", "1", " 1", "2", "3")  # one label of four is joined with the space before it
+    model = model_like(d_vocab=40, n_ctx=400, tokenizer=made)
+    texts = SMALL.texts(model)
+    assert texts.description["line"] == "(first) (second):(0-3)"
+    colon = made.convert_tokens_to_ids(":")
+    assert all(text.ids[query] == colon for text in texts.texts for query in text.destinations)
+    assert SMALL.texts(reading_model("attention_only")).description["line"] == "(first) (second): (0-3)"
 
 
 def test_what_a_model_does_not_allow_is_said() -> None:

@@ -1,7 +1,7 @@
 """Lines that follow a rule (paper, Argument 4): two words of one of four classes, and the number of the class."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,15 +22,17 @@ class Line:
     Attributes:
         words: the two.
         label: the number behind the colon.
+        gap: what stands between colon and number.
     """
 
     words: tuple[str, str]
     label: int
+    gap: str = " "
 
     @property
     def text(self) -> str:
         """As it is written."""
-        return f"{self.words[0]} {self.words[1]}: {self.label}\n"
+        return f"{self.words[0]} {self.words[1]}:{self.gap}{self.label}\n"
 
     @property
     def label_at(self) -> int:
@@ -44,6 +46,7 @@ def draw_lines(
     *,
     n_lines: int,
     n_words: int,
+    gap: str = " ",
     generator: np.random.Generator,
 ) -> list[Line]:
     """Lines of random classes with random words; no two lines have the same words.
@@ -56,6 +59,7 @@ def draw_lines(
         second: two lists of words, such as animals and fruit.
         n_lines: how many, at most four times the square of `n_words`.
         n_words: how many words of each list are used at all, so that lines of other classes share words.
+        gap: what stands between colon and label.
         generator: of all that is random.
     """
     used = [[_some(words, n_words, generator) for words in pair] for pair in (first, second)]
@@ -67,14 +71,14 @@ def draw_lines(
         words = left[int(generator.integers(len(left)))], right[int(generator.integers(len(right)))]
         if words not in taken:
             taken.add(words)
-            lines.append(Line(words, label))
+            lines.append(Line(words, label, gap))
     return lines
 
 
 def with_words_exchanged(lines: Sequence[Line], generator: np.random.Generator) -> list[Line]:
     """The same labels in the same order, and the pairs of words in a random one: labels then tell nothing."""
     order = generator.permutation(len(lines)).tolist()
-    return [Line(lines[other].words, line.label) for line, other in zip(lines, order, strict=True)]
+    return [replace(line, words=lines[other].words) for line, other in zip(lines, order, strict=True)]
 
 
 def _some(words: Sequence[str], n_words: int, generator: np.random.Generator) -> list[str]:

@@ -42,7 +42,9 @@ _FEWEST_LINES = 6
 class PatternMatching(Behaviour):
     """Attention from the colons of lines to the labels of earlier lines of the same class.
 
-    Lines are "(month|colour) (animal|fruit): (0-3)", of random classes with random words; no line comes twice.
+    Lines are "(month|colour) (animal|fruit): (0-3)", of random classes with random words; no line comes twice. Where a
+    tokenizer joins the space with some of the labels only, so that the token before a label would tell which it is,
+    there is no space.
 
     Args:
         n_lines: lines per example; fewer where the context is too short for them.
@@ -86,13 +88,15 @@ class PatternMatching(Behaviour):
         """Random lines, as many as fit the context."""
         self._check()
         read = span_reader(model, self.bos)
-        labels = _label_ids(read)
+        gap, labels = _label_ids(read)
         texts: list[BehaviourText] = []
         controls: list[BehaviourText] = []
         n_lines: list[int] = []
         for number in range(self.n_examples):
             generator = np.random.default_rng([seed, number])
-            lines = draw_lines(self.first, self.second, n_lines=self.n_lines, n_words=self.n_words, generator=generator)
+            lines = draw_lines(
+                self.first, self.second, n_lines=self.n_lines, n_words=self.n_words, gap=gap, generator=generator
+            )
             exchanged = with_words_exchanged(lines, generator)
             shown, control = _Lines.of(lines, read, model.cfg.n_ctx), _Lines.of(exchanged, read, model.cfg.n_ctx)
             n_both = min(len(shown.lines), len(control.lines))
@@ -103,7 +107,8 @@ class PatternMatching(Behaviour):
             texts.append(BehaviourText(shown.ids, shown.readings(), shown.rivals(labels)))
             controls.append(BehaviourText(control.ids, {TARGETS: control.readings()[TARGETS]}, control.rivals(labels)))
             n_lines.append(n_both)
-        description = {"n_lines": min(n_lines), **choose_start_token(model, self.bos).description}
+        line = f"(first) (second):{gap}(0-3)"
+        description = {"n_lines": min(n_lines), "line": line, **choose_start_token(model, self.bos).description}
         return BehaviourTexts(tuple(texts), tuple(controls), description)
 
     def derived(
@@ -216,20 +221,22 @@ def _shares_a_word(one: Line, other: Line) -> bool:
     return one.label != other.label and (one.words[0] == other.words[0] or one.words[1] == other.words[1])
 
 
-def _label_ids(read: Callable[[str], SpannedTokens]) -> list[int]:
-    """The token of each label.
+def _label_ids(read: Callable[[str], SpannedTokens]) -> tuple[str, list[int]]:
+    """What stands between colon and label, and the token of each label.
 
     Raises:
-        CapabilityError: if the tokenizer does not tell them apart.
+        CapabilityError: if the tokenizer does not tell labels apart by one token each, after the same token.
     """
-    lines = [Line(("a", "b"), kind) for kind in range(N_CLASSES)]
-    spanned, ids = read("".join(line.text for line in lines)), list[int]()
-    for place, line in enumerate(lines):
-        start = place * len(line.text)
-        held = spanned.of(start + line.label_at, start + line.label_at + 1)
-        ids += [spanned.ids[held.start]] if len(held) == 1 else []
-    if len(set(ids)) < N_CLASSES:
-        raise CapabilityError(
-            "pattern matching: this tokenizer does not give each of the labels 0, 1, 2 and 3 a token of its own"
-        )
-    return ids
+    for gap in (" ", ""):
+        lines = [Line(("a", "b"), kind, gap) for kind in range(N_CLASSES)]
+        spanned = read("".join(line.text for line in lines))
+        starts = [place * len(line.text) + line.label_at for place, line in enumerate(lines)]
+        held = [spanned.of(start, start + 1) for start in starts]
+        ids = [spanned.ids[of.start] for of in held if len(of) == 1]
+        before = {spanned.ids[of.start - 1] for of in held if of and of.start}
+        if len(set(ids)) == N_CLASSES and len(before) == 1:
+            return gap, ids
+    raise CapabilityError(
+        "pattern matching: this tokenizer does not give each of the labels 0, 1, 2 and 3 a token of its own that "
+        "follows the same token"
+    )

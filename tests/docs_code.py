@@ -64,6 +64,7 @@ PAGES: dict[str, Page] = {
         given=False,
     ),
     "docs/definitions.md": Page(files=("runs/2L",), given=False),
+    "docs/mechanism.md": Page(files=("runs/2L",), given=False),
     "docs/figures.md": Page(
         {
             "n_steps=600": "n_steps=16",
@@ -86,6 +87,15 @@ PAGES: dict[str, Page] = {
             "(0, 1, 2), workers=2": "(0, 1)",
             "d_model=64": "d_model=16",
             "window=20": "window=3",
+        },
+        given=False,
+    ),
+    "docs/open-questions.md": Page(
+        {
+            "demo_training(0)": "ih.TrainConfig(n_steps=8, batch_size=8, lr=3e-3, snapshots=ih.every(1), n_held_out=9)",
+            '"d_model": 64': '"d_model": 16',
+            "n_examples=200": "n_examples=4",
+            '"n_new": 36': '"n_new": 6',
         },
         given=False,
     ),

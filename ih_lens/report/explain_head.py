@@ -143,7 +143,7 @@ def explain_head(
 
     Examples:
         >>> explain_head(model, "L5H5")
-        L5H5: K-composition with L4H11 carries 71 ± 1.2 % of its match (prefix matching 0.93, without it 0.27).
+        L5H5: K-composition with L4H11 carries 71 ± 1 % of its match (prefix matching 0.93, without it 0.27).
     """
     at_least("n_partners", n_partners, 1)
     found = head_index(head, model.cfg.n_layers, model.cfg.n_heads)
@@ -176,7 +176,7 @@ def _sentences(told: HeadExplanation) -> list[str]:
     lines = [_verdict(told), *_control(told)]
     composed = key_composition(told.terms)
     shares = ", ".join(f"{row.term} {_percent(row.share, None)}" for row in _each(composed))
-    lines.append(f"  Score at its targets, by what is in the keys: {shares}.")
+    lines.append(f"  Score at its targets, by what is in the keys: {shares}{_largest_other(told)}.")
     lines += [
         f"  {COMPOSITIONS[kind]}: {_listed(pd.concat([told.strongest(kind), told.together(kind)]))}."
         for kind in ("k", "q")
@@ -198,6 +198,13 @@ def _verdict(told: HeadExplanation) -> str:
         carried = f"{group.kind} with {what} carries {_percent(group.lost, group.stderr)} of its match"
         return f"{told.head}: {carried} ({where} {group.without:.2f}); {by_itself} by itself."
     return f"{told.head}: no earlier head carries its match ({by_itself}; prefix matching {told.prefix_matching:.2f})."
+
+
+def _largest_other(told: HeadExplanation) -> str:
+    """The term of the keys that is no head and matters most, if it matters."""
+    keys = match_shares(told.terms).query("side == 'key'")
+    largest: Any = keys[~keys["term"].isin(told.partners["source"])].iloc[0]
+    return f" (of it {largest.term} {_percent(largest.share, None)})" if largest.share >= _CARRIES else ""
 
 
 def _control(told: HeadExplanation) -> list[str]:
@@ -234,7 +241,9 @@ def _listed(rows: pd.DataFrame) -> str:
 
 
 def _percent(share: Any, error: Any) -> str:
-    return f"{100 * share:.0f} %" if pd.isna(error) else f"{100 * share:.0f} ± {100 * error:.2g} %"
+    if pd.isna(error):
+        return f"{100 * share:.0f} %"
+    return f"{100 * share:.0f} ± {100 * error:.0f} %" if error >= 0.01 else f"{100 * share:.0f} ± {100 * error:.1g} %"
 
 
 def _each(rows: pd.DataFrame) -> list[Any]:

@@ -28,9 +28,8 @@ class InductionVerdict:
 
     Examples:
         >>> verdict = induction_verdict(model)
-        >>> verdict.is_induction_model, verdict.heads
-        (True, [L5H1, L5H5])
-        >>> print(verdict)
+        >>> verdict.is_induction_model, verdict.heads  # (True, [L5H1, L5H5])
+        >>> table = verdict.to_dataframe()
     """
 
     kind: xr.DataArray

@@ -103,8 +103,8 @@ def scattered_copies(
         InputError: if an example does not fit the context or the vocabulary.
 
     Examples:
-        >>> scattered_copies(model, length=16, n_copies=3, n_between=32).shape
-        torch.Size([10, 81])
+        >>> scattered_copies(model, length=16, n_copies=3, n_between=32, bos=None).shape
+        torch.Size([10, 80])
     """
     at_least("length", length, 1)
     at_least("n_between", n_between, 1)

@@ -35,8 +35,8 @@ def word_forms(model: ModelLike, bos: int | str | None = "auto") -> list[list[in
         CapabilityError: if the model has no tokenizer.
 
     Examples:
-        >>> [ih.token_texts(model, ids) for ids in word_forms(load_model("gpt2"))[:1]]
-        [['he', ' he', ' He', 'He', 'HE', ' HE']]
+        >>> gpt2 = load_model("gpt2")
+        >>> token_texts(gpt2, word_forms(gpt2)[0])  # "he", " he", "He", ...
     """
     if getattr(model, "tokenizer", None) is None:
         raise CapabilityError(
@@ -77,8 +77,8 @@ def words_in_other_forms(
         InputError: if an example does not fit the context, or there are not so many words.
 
     Examples:
-        >>> ih.token_texts(model, words_in_other_forms(model, n_words=3)[0])
-        ['<|endoftext|>', ' table', 'Green', ' moves', ' green', 'moves', 'Table']
+        >>> gpt2 = load_model("gpt2")
+        >>> token_texts(gpt2, words_in_other_forms(gpt2, n_words=3)[0])  # ..., " table", "Green", "green", "Table"
     """
     forms = word_forms(model, bos)
     start = start_token(model, bos)

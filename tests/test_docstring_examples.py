@@ -79,7 +79,9 @@ def test_example(name: str, tmp_path: Path, prepared: Prepared, monkeypatch: pyt
     names |= {found: make(prepared) for found, make in GIVEN.get(name, {}).items()}
     prepared.provide(compile("".join(example.source for example in examples), name, "exec"), names)
     test = doctest.DocTest(examples, names, name, None, None, None)
-    doctest.DebugRunner(_Checker(name), optionflags=_FLAGS, verbose=False).run(test)
+    said: list[str] = []
+    found = doctest.DocTestRunner(_Checker(name), optionflags=_FLAGS, verbose=False).run(test, out=said.append)
+    assert found.failed == 0, "".join(said)
 
 
 def test_no_special_treatment_is_left_over() -> None:

@@ -71,6 +71,7 @@ PAGES: dict[str, Page] = {
             "every(15)": "every(8)",
             '"d_model": 64': '"d_model": 16',
             "n_held_out=512": "n_held_out=12",
+            "n_examples=100, seed": "n_examples=4, seed",
             "n_steps=30,": "n_steps=2, n_held_out=2,",
             "n_labels=(5, 10), n_classes=(50, 200)": "n_labels=(5,), n_classes=(50,)",
             "seeds=(0, 1)": "seeds=(0,)",

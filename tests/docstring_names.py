@@ -78,6 +78,11 @@ def _held_out(prepared: Prepared) -> ih.EvalSet:
     return ih.EvalSet.from_tokens(prepared["run"].held_out)
 
 
+def _loops(prepared: Prepared) -> xr.Dataset:
+    prompts = ih.random_tokens(prepared["model"], length=8, n_examples=4)
+    return ih.generation_loops(prepared["model"], prompts, ["L5H1"], n_new=4, n_draws=1)
+
+
 _LEARNED = _frame(condition=["free", "given"], seed=[0, 0], step=[500.0, 300.0])
 LOSSES: dict[str, Give] = {"losses": _over_training(1), "evals": _held_out}
 EXEMPLARS: dict[str, Give] = {
@@ -156,6 +161,15 @@ GIVEN: dict[str, dict[str, Give]] = {
     },
     "viz.plot_toy_model": {"losses": _frame(condition=["free"] * 2, step=[0, 1], loss=[1.0, 0.5])},
     "viz.save_figure": {"figure": lambda prepared: go.Figure()},
+    "curiosities": {
+        "scores": _last_scores,
+        "losses": _over_training(1),
+        "ablated": _after_ablations,
+        "change": lambda prepared: ih.phase_change([0, 1], [0.0, 0.0]),
+    },
+    "loop_effects": {"found": _loops},
+    "viz.plot_loss_split": {**LOSSES, "change": lambda prepared: SimpleNamespace(start=0, end=1000)},
+    **dict.fromkeys(("in_context_learning_split", "loss_spikes", "running_median", "viz.plot_loss_spikes"), LOSSES),
     **dict.fromkeys(("loss_curve", "loss_derivative", "loss_token_derivative", "non_convex_spans"), LOSSES),
     **dict.fromkeys(("chosen_token_losses", "token_loss_differences"), LOSSES),
     **dict.fromkeys(
@@ -191,6 +205,10 @@ FILES_OF: dict[str, tuple[str, ...]] = {
 """Of `FILES`, what lies in the folder of an example."""
 
 SHORTER: dict[str, dict[str, str]] = {
+    "generation_loops": {"n_new=50": "n_new=4"},
+    "loss_spikes": {"loss_spikes(losses)": "loss_spikes(losses, width=2)"},
+    "viz.plot_loops": {"n_new=50": "n_new=4"},
+    "viz.plot_loss_spikes": {"loss_spikes(losses)": "loss_spikes(losses, width=2)"},
     "ModelAnalysisTable.from_runs": {", workers=4": ""},
     "Snapshot": {"step_00000050": "step_00000020"},
     "exemplar_learning_times": {"seeds=(0, 1, 2), workers=2": "n_labels=(5,), n_classes=(20,), d_model=16, n_heads=4"},
@@ -205,6 +223,10 @@ SHORTER: dict[str, dict[str, str]] = {
 """What makes an example take seconds, or fit the small models here."""
 
 NUMBERS_OPEN = {
+    "context_free_attention",
+    "loop_effects",
+    "loss_split",
+    "token_classes",
     "Capabilities.to_dict",
     "HeadsOnText.pattern",
     "ModelAnalysisTable",
@@ -229,6 +251,7 @@ NUMBERS_OPEN = {
 RESULT_OPEN = {
     "head_types",
     "loss_derivative_order",
+    "loss_spikes",
     "non_convex_spans",
     "open_run",
     "strongest_compositions",

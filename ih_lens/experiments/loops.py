@@ -59,8 +59,11 @@ def generate_tokens(
         InputError: if the prompts do not fit the model, or a number is out of range.
 
     Examples:
+        >>> prompts = random_tokens(model, length=12)
         >>> with clamp(model, ZeroHead("L5H1")):
-        ...     continued = generate_tokens(model, prompts, 50)
+        ...     continued = generate_tokens(model, prompts, 20)
+        >>> continued.shape
+        torch.Size([10, 20])
     """
     cfg = model.cfg
     ids = token_batch(prompts, d_vocab=cfg.d_vocab, n_ctx=cfg.n_ctx).detach().to("cpu", torch.int64)
@@ -125,7 +128,8 @@ def generation_loops(
         InputError: if prompts and new tokens do not fit the context, heads do not exist, or none are left to draw.
 
     Examples:
-        >>> found = generation_loops(model, prompts, ["L5H1", "L5H5"], n_new=100)
+        >>> prompts = random_tokens(model, length=12)
+        >>> found = generation_loops(model, prompts, ["L5H1", "L5H5"], n_new=50)
         >>> found["in_loop"].mean("example").to_series()
         >>> loop_effects(found).p_value(alternative="less")
 

@@ -57,7 +57,7 @@ def skip_trigrams(model: ModelLike, head: HeadSpelling, *, k: int = 20) -> pd.Da
 
     Examples:
         >>> triples = skip_trigrams(model, "L0H3", k=5)
-        >>> triples.assign(source=token_texts(model, triples["source"]), out=token_texts(model, triples["out"]))
+        >>> triples[["source", "destination", "out", "strength"]]
 
     After Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits" (one-layer models).
     """

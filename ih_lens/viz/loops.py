@@ -14,6 +14,7 @@ from ih_lens.viz.frame import frame
 from ih_lens.viz.head_lines import depth_key
 
 _WHOLE, _WITHOUT, _OTHERS = style.LINE, style.CATEGORIES[1], style.GREY
+_CONDITION_WIDTH = 84
 _DOMINANCES = {
     "attention": "attention to earlier copies (0 to 1)",
     "attribution": "added to the logit by earlier copies (nats)",
@@ -35,7 +36,8 @@ def plot_loops(found: xr.Dataset) -> go.Figure:
         InputError: if it is no such result.
 
     Examples:
-        >>> plot_loops(generation_loops(model, prompts, ["L5H1", "L5H5"]))
+        >>> prompts = random_tokens(model, length=12)
+        >>> plot_loops(generation_loops(model, prompts, ["L5H1", "L5H5"], n_new=50))
     """
     if not {"in_loop", "time_to_loop"} <= set(found.data_vars) or "condition" not in found.dims:
         raise InputError("found: expected a result of generation_loops")
@@ -43,7 +45,7 @@ def plot_loops(found: xr.Dataset) -> go.Figure:
     colours = [_WHOLE, _WITHOUT, *[_OTHERS] * (len(names) - 2)]
     legend = ["whole model", "without<br>the heads", "without as many<br>random heads"]
     n_tokens = int(found.attrs["n_tokens"])
-    width = 360 + max(160, 60 * len(names))
+    width = 360 + max(200, _CONDITION_WIDTH * len(names))
     figure = make_subplots(1, 2, column_widths=[360, width - 360], horizontal_spacing=90 / width)
     order = [*range(2, len(names)), 1, 0]  # what is compared lies on top of the random ones
     for place in order:
@@ -71,7 +73,7 @@ def plot_loops(found: xr.Dataset) -> go.Figure:
     shares = found["in_loop"].to_numpy()
     figure.add_trace(
         go.Scatter(
-            x=[name.replace("+", "+<br>") for name in names],
+            x=[_label(name) for name in names],
             y=shares.mean(axis=1),
             mode="markers",
             marker={"color": colours, "size": 9},
@@ -82,13 +84,20 @@ def plot_loops(found: xr.Dataset) -> go.Figure:
         row=1,
         col=2,
     )
-    heads = found.attrs.get("heads", "")
-    frame(figure, f"Loops in generation with and without {heads}", width=width, height=style.PANEL_HEIGHT + 40)
+    how = f"with and without {found.attrs.get('heads', 'heads')}, temperature {found.attrs.get('temperature', 0):g}"
+    frame(figure, f"Loops in generation {how}", width=width, height=style.PANEL_HEIGHT + 40)
     figure.update_xaxes(title="tokens generated", row=1, col=1)
     figure.update_yaxes(title="share of prompts in their loop", range=[-0.03, 1.03], row=1, col=1)
-    figure.update_xaxes(title="condition (heads that are left out)", tickangle=-45, automargin=True, row=1, col=2)
+    figure.update_xaxes(title="condition (heads that are left out)", tickangle=0, automargin=True, row=1, col=2)
     figure.update_yaxes(title="share of tokens in a loop", range=[-0.03, 1.08], row=1, col=2)
     return figure
+
+
+def _label(condition: str) -> str:
+    """Two words or two heads to a line."""
+    first, _, rest = condition.partition(" ")
+    heads = rest.split("+")
+    return "<br>".join([first, *("+".join(heads[place : place + 2]) for place in range(0, len(heads), 2))])
 
 
 def plot_repetition_dominance(found: xr.Dataset, measure: str = "dominance", *, n_named: int = 5) -> go.Figure:
@@ -103,6 +112,7 @@ def plot_repetition_dominance(found: xr.Dataset, measure: str = "dominance", *, 
         InputError: for another measure.
 
     Examples:
+        >>> tokens = repeated_random_tokens(model, length=10, repeats=8)
         >>> plot_repetition_dominance(repetition_dominance(model, tokens))
     """
     if measure not in _DOMINANCES or measure not in found.data_vars:

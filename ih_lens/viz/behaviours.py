@@ -21,6 +21,8 @@ _PANEL, _HEIGHT = 330, 330
 """Pixels."""
 _MOST_BASELINES = 60
 """Heads of a panel whose baseline is drawn, those farthest from it."""
+_APART = 0.04
+"""Of an axis, between heads whose names have room of their own."""
 _NAMED_FROM = 0.01
 """Above their baseline; closer heads have nothing to be named for."""
 _REMARK = (
@@ -54,7 +56,7 @@ def plot_behaviours(
         )
     x = last_snapshot(scores[against])
     figure = make_subplots(
-        1, len(names), subplot_titles=[measure_heading(name) for name in names], horizontal_spacing=0.07
+        1, len(names), subplot_titles=[measure_heading(name) for name in names], horizontal_spacing=0.09
     )
     for column, name in enumerate(names, start=1):
         y, baseline = last_snapshot(scores[name]), last_snapshot(scores[f"{name}_baseline"])
@@ -63,8 +65,7 @@ def plot_behaviours(
         figure.add_traces(traces, rows=[1] * len(traces), cols=[column] * len(traces))
         _name_heads(figure, x, y, y - baseline, column, n_named)
         figure.update_xaxes(title=f"{measure_name(against)} ({measure_unit(x)})", range=_range(x), row=1, col=column)
-        figure.update_yaxes(range=_range(y, baseline), row=1, col=column)
-    figure.update_yaxes(title=f"attention to what comes next ({measure_unit(scores[names[0]])})", row=1, col=1)
+        figure.update_yaxes(title=f"attention ({measure_unit(y)})", range=_range(y, baseline), row=1, col=column)
     figure.add_trace(depth_key(), row=1, col=1)
     title = f"What heads do on text, against {measure_name(against)}"
     frame(figure, title, width=_PANEL * len(names), height=_HEIGHT, remarks=[_REMARK], more_top=18)
@@ -104,18 +105,26 @@ def _stems(x: xr.DataArray, y: xr.DataArray, baseline: xr.DataArray) -> list[go.
 def _name_heads(
     figure: go.Figure, x: xr.DataArray, y: xr.DataArray, excess: xr.DataArray, column: int, n_named: int
 ) -> None:
-    """The names of the heads that are farthest above their baseline."""
+    """The names of the heads that are farthest above their baseline; one line for those that cover each other."""
     flat = excess.to_numpy().ravel()
-    best = [
-        place for place in np.argsort(-flat, kind="stable")[:n_named] if np.isfinite(flat[place]) and flat[place] > 0
-    ]
-    for place in best:
-        layer, head = np.unravel_index(place, excess.shape)
-        to_the_left = x.to_numpy()[layer, head] > 0.5
+    order = np.argsort(-flat, kind="stable")[:n_named]
+    best = [np.unravel_index(place, excess.shape) for place in order if flat[place] >= _NAMED_FROM]
+    height = _range(y)[1]
+    lines: list[tuple[float, float, list[str]]] = []
+    for layer, head in best:
+        name = str(HeadIndex(int(layer), int(head)))
+        right, top = float(x.to_numpy()[layer, head]), float(y.to_numpy()[layer, head])
+        near = [line for line in lines if abs(line[0] - right) < _APART and abs(line[1] - top) < _APART * height]
+        if near:
+            near[0][2].append(name)
+        else:
+            lines.append((right, top, [name]))
+    for right, top, names in lines:
+        to_the_left = right > 0.5
         figure.add_annotation(
-            text=str(HeadIndex(int(layer), int(head))),
-            x=float(x.to_numpy()[layer, head]),
-            y=float(y.to_numpy()[layer, head]),
+            text=", ".join(names),
+            x=right,
+            y=top,
             xshift=-6 if to_the_left else 6,
             xanchor="right" if to_the_left else "left",
             showarrow=False,

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 import ih_lens as ih
 from tests.oracles.behaving import reading_model
@@ -95,10 +96,13 @@ def test_its_figure_shows_every_head_at_its_scores(table: ih.BehaviourTable) -> 
         ends = np.asarray(stems.y, dtype=float).reshape(-1, 3)
         assert sorted(ends[:, 1]) == pytest.approx(sorted(table.scores[name].to_numpy().ravel()))
         assert sorted(ends[:, 0]) == pytest.approx(sorted(table.scores[f"{name}_baseline"].to_numpy().ravel()))
-    named = {note.text for note in figure.layout.annotations}
+    named = {name for note in figure.layout.annotations for name in note.text.split(", ")}
     positive = [str(head) for name in table.behaviours for head, excess in table.top(name, 3) if excess > 0.01]
     assert set(positive) <= named
-    assert set(ih.viz.plot_behaviours(table.scores, behaviours=["translation"], n_named=0).layout.annotations[0].text)
+    alone = ih.viz.plot_behaviours(table.scores, behaviours=["translation"], against="copying", n_named=0)
+    assert alone.layout.annotations[0].text == "Translation"
+    assert not any(note.text.startswith("L") for note in alone.layout.annotations)
+    assert alone.layout.xaxis.title.text == "copying (-1 to 1)"
     with pytest.raises(ih.InputError, match="got none with a baseline"):
         ih.viz.plot_behaviours(ih.HeadScores.from_tensors({"prefix_matching": table.scores.to_tensor("copying")}))
 
@@ -114,3 +118,15 @@ def test_own_texts_and_the_start_token_reach_the_measures(model) -> None:
     model_without.tokenizer = None
     with pytest.raises(ih.CapabilityError, match="the model has no tokenizer"):
         ih.behaviour_table(model_without)
+
+
+def test_heads_at_the_same_place_share_a_line(table: ih.BehaviourTable) -> None:
+    numbers = {
+        "prefix_matching": torch.tensor([[0.9, 0.9, 0.1, 0.2]]),
+        "translation": torch.tensor([[0.8, 0.8, 0.3, 0]]),
+    }
+    baseline = torch.zeros(1, 4)
+    scores = {**numbers, "translation_baseline": baseline, "translation_excess": numbers["translation"] - baseline}
+    attributes = {"translation": {"range": (0.0, 1.0)}}
+    figure = ih.viz.plot_behaviours(ih.HeadScores.from_tensors(scores, attributes=attributes), n_named=4)
+    assert [note.text for note in figure.layout.annotations][1:-1] == ["L0H0, L0H1", "L0H2"]  # L0H3 is at its baseline

@@ -15,6 +15,7 @@ import kaleido
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import torch
 import xarray as xr
 from PIL import Image
 
@@ -92,6 +93,20 @@ def _paths() -> dict[str, xr.DataArray]:
     return {name: realistic.path(layers) for name, layers in LAYERS.items()}
 
 
+def _behaviours() -> ih.HeadScores:
+    """Induction heads that copy, one that translates, one that matches patterns; all others do nothing of it."""
+    generator, matching = np.random.default_rng(1), realistic.all_scores(12, 12, seed=12)["prefix_matching"].to_numpy()
+    scores = {"prefix_matching": matching}
+    for name, least, only in (("literal_copying", 0.01, 0), ("translation", 0.05, 1), ("pattern_matching", 0.06, 2)):
+        baseline = least + generator.exponential(0.01, matching.shape)
+        chosen = np.flatnonzero(matching.ravel() > 0.3)[only::3] if only else np.flatnonzero(matching.ravel() > 0.3)
+        shown = baseline.copy()
+        shown.ravel()[chosen] += 0.65 * matching.ravel()[chosen]
+        scores |= {name: shown, f"{name}_baseline": baseline, f"{name}_excess": shown - baseline}
+    about = {name: {"range": (0.0, 1.0)} for name in scores}
+    return ih.HeadScores.from_tensors({name: torch.tensor(of) for name, of in scores.items()}, attributes=about)
+
+
 def _conditions() -> pd.DataFrame:
     generator = np.random.default_rng(0)
     return pd.DataFrame(
@@ -147,6 +162,7 @@ def _toy_model() -> pd.DataFrame:
 
 
 EVERY_FIGURE: dict[str, Draw] = {
+    "plot_behaviours": lambda: viz.plot_behaviours(_behaviours()),
     "plot_loss": lambda: viz.plot_loss(_curves(), phase_changes=BANDS),
     "plot_loss (logarithmic)": lambda: viz.plot_loss(_curves(), phase_changes=BANDS, log_tokens=True),
     "plot_in_context_learning": lambda: viz.plot_in_context_learning(_scores(), phase_changes=BANDS),

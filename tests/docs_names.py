@@ -74,6 +74,8 @@ NAMES: dict[str, Callable[[Prepared], Any]] = {
     "runs": lambda prepared: [prepared.run(1, "1L"), prepared["run"]],
     "view": lambda prepared: ih.induction_view(prepared["model"], prepared["tokens"][0, :64], progress=False),
     "table": lambda prepared: ih.ModelAnalysisTable.from_runs(prepared["runs"], progress=False),
+    "gpt2": lambda prepared: ih.load_model("gpt2"),
+    "behaviours": lambda prepared: ih.behaviour_table(prepared["gpt2"], progress=False),
 }
 """Every prepared name; pages and examples in docstrings use the same."""
 

@@ -74,6 +74,21 @@ def _last_scores(prepared: Prepared) -> ih.HeadScores:
     return ih.score_heads(prepared["run"].snapshots[-1].load())
 
 
+def _losses_of_many(prepared: Prepared) -> ih.TokenLosses:
+    """Losses of enough examples for intervals."""
+    return ih.token_losses(prepared["model"], ih.EvalSet.from_tokens(prepared["tokens"].repeat(3, 1).flip(1)[:8]))
+
+
+def _at_both_indices(measure: Callable[..., Any]) -> Give:
+    """Losses of a measure whose examples can be told apart at two context indices."""
+
+    def give(prepared: Prepared) -> Any:
+        model = prepared["run"].snapshots[-1].load()
+        return measure(model, _held_out(prepared), at_indices=(5, 47))
+
+    return give
+
+
 def _held_out(prepared: Prepared) -> ih.EvalSet:
     return ih.EvalSet.from_tokens(prepared["run"].held_out)
 
@@ -83,6 +98,7 @@ def _loops(prepared: Prepared) -> xr.Dataset:
     return ih.generation_loops(prepared["model"], prompts, ["L5H1"], n_new=4, n_draws=1)
 
 
+_PAIRED = {"ablated": _at_both_indices(ih.ablate_heads), "losses": _at_both_indices(ih.token_losses)}
 _LEARNED = _frame(condition=["free", "given"], seed=[0, 0], step=[500.0, 300.0])
 LOSSES: dict[str, Give] = {"losses": _over_training(1), "evals": _held_out}
 EXEMPLARS: dict[str, Give] = {
@@ -98,6 +114,7 @@ CYCLE: dict[str, Give] = {
 }
 FEW: dict[str, Give] = {"evals": lambda prepared: ih.EvalSet.from_tokens(prepared["tokens"][:2, :32])}
 VIEW: dict[str, Give] = {"view": _view}
+READS_TEXT: dict[str, Give] = {"model": lambda prepared: prepared["gpt2"]}
 OTHERS: dict[str, Give] = {"others": lambda prepared: prepared["scores"]}
 PAIR: dict[str, Give] = {"losses_1": _over_training(0), "losses_2": _over_training(1)}
 SLOPES: dict[str, Give] = {
@@ -121,6 +138,13 @@ GIVEN: dict[str, dict[str, Give]] = {
         "losses": lambda prepared: [_one(0)(prepared), _one(-1)(prepared)],
         "change": lambda prepared: SimpleNamespace(start_index=0, end_index=1),
     },
+    "Estimate.confidence_interval": {
+        "effect": lambda prepared: ih.ablation_effects(*(make(prepared) for make in _PAIRED.values()))
+    },
+    "ablation_effects": _PAIRED,
+    "in_context_learning_estimate": {"losses": _losses_of_many},
+    "BehaviourTable.top": {"table": lambda prepared: prepared["behaviours"]},
+    **dict.fromkeys(("BehaviourTable", "LiteralCopying", "score_behaviours", "viz.plot_behaviours"), READS_TEXT),
     "in_context_learning_score": {"losses": _one(-1)},
     "in_context_learning_difference": {"plain": _one(0), "smeared": _one(-1)},
     "loss_difference": {"losses": _over_training(1), "losses_of_one_layer": _over_training(0)},
@@ -228,17 +252,26 @@ NUMBERS_OPEN = {
     "loss_split",
     "token_classes",
     "Capabilities.to_dict",
+    "Estimate",
+    "HeadScores.p_value",
+    "HeadScores.stderr",
     "HeadsOnText.pattern",
     "ModelAnalysisTable",
     "Snapshot.load",
+    "ablation_effects",
     "effective_weights",
     "exemplar_metrics",
+    "head_wiring",
     "in_context_learning_difference",
     "in_context_learning_score",
     "in_context_learning_sensitivity",
+    "key_composition",
     "loss_by_context_index",
+    "matched_ablations",
+    "memory_recall",
     "opaque_heads",
     "phase_change",
+    "pointer_arithmetic",
     "restart_cycle_references",
     "score_agreement",
     "score_by_depth",
@@ -249,11 +282,16 @@ NUMBERS_OPEN = {
 """Examples whose numbers are those of a real model: only what stands around the numbers is compared."""
 
 RESULT_OPEN = {
+    "explain_head",
     "head_types",
     "loss_derivative_order",
     "loss_spikes",
     "non_convex_spans",
+    "match_shares",
+    "match_terms",
     "open_run",
+    "path_effects",
+    "significant_heads",
     "strongest_compositions",
     "token_texts",
 }

@@ -55,7 +55,7 @@ def ablation_effects(
 
     Examples:
         >>> effect = ablation_effects(ablated, losses, on="in_context_learning", late=47, early=5)
-        >>> effect.value.sel(layer=1, head=4).item(), effect.stderr.sel(layer=1, head=4).item()
+        >>> effect.value.sel(layer=1, head=3).item(), effect.stderr.sel(layer=1, head=3).item()
         (0.42, 0.05)
         >>> effect.confidence_interval(0.95).sel(bound="low"), effect.p_value(0.0)
     """

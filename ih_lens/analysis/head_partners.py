@@ -61,7 +61,8 @@ def key_composition(terms: xr.Dataset) -> pd.DataFrame:
         InputError: if these are no terms of a match.
 
     Examples:
-        >>> key_composition(match_terms(model, "L1H4")).set_index("term")["share"]["previous token"]
+        >>> shares = key_composition(match_terms(model, "L1H4")).set_index("term")["share"]
+        >>> float(shares["previous token"])
         0.93
     """
     _check(terms)

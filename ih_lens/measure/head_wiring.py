@@ -92,7 +92,8 @@ def head_wiring(
         InputError: if the heads are not in order, or weights or tokens cannot be used.
 
     Examples:
-        >>> head_wiring(model, "L0H3", "L1H4", evals).set_index("removed_from")["cost"]["its keys alone"]
+        >>> costs = head_wiring(model, "L0H3", "L1H4", evals).set_index("removed_from")["cost"]
+        >>> float(costs["its keys alone"])
         0.21
     """
     linear = require_linear_reading(model, "following a head's output into another head")

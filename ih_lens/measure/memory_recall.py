@@ -70,6 +70,7 @@ def memory_recall(
         position    0.98
         key         1.00
         output      1.00
+        Name: memory_recall, dtype: float64
     """
     require_causal(model)
     require_no_post_norms(model, "measuring with effective weights")

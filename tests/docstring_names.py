@@ -76,7 +76,8 @@ def _last_scores(prepared: Prepared) -> ih.HeadScores:
 
 def _losses_of_many(prepared: Prepared) -> ih.TokenLosses:
     """Losses of enough examples for intervals."""
-    return ih.token_losses(prepared["model"], ih.EvalSet.from_tokens(prepared["tokens"].repeat(3, 1).flip(1)[:8]))
+    tokens = torch.cat([prepared["tokens"], prepared["tokens"].flip(1)])
+    return ih.token_losses(prepared["model"], ih.EvalSet.from_tokens(tokens))
 
 
 def _at_both_indices(measure: Callable[..., Any]) -> Give:

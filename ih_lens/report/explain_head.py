@@ -241,9 +241,10 @@ def _listed(rows: pd.DataFrame) -> str:
 
 
 def _percent(share: Any, error: Any) -> str:
+    percent = str(round(100 * share))  # an integer, because a float can be -0
     if pd.isna(error):
-        return f"{100 * share:.0f} %"
-    return f"{100 * share:.0f} ± {100 * error:.0f} %" if error >= 0.01 else f"{100 * share:.0f} ± {100 * error:.1g} %"
+        return f"{percent} %"
+    return f"{percent} ± {100 * error:.0f} %" if error >= 0.01 else f"{percent} ± {100 * error:.1g} %"
 
 
 def _each(rows: pd.DataFrame) -> list[Any]:

@@ -25,7 +25,7 @@ _KINDS = ("K-composition", "Q-composition", "V-composition")
 
 
 def plot_match_terms(terms: xr.Dataset, *, k: int = 10, title: str | None = None) -> go.Figure:
-    """What a head's match is made of: shares of its keys' and queries' terms, and of the values that it copies.
+    """What a head's match is made of, by terms of its keys and queries, and what it copies, by terms of its values.
 
     Args:
         terms: result of `match_terms`.
@@ -33,30 +33,25 @@ def plot_match_terms(terms: xr.Dataset, *, k: int = 10, title: str | None = None
         title: heading; the head's name by default.
 
     Raises:
-        InputError: if these are no terms of a match, or the head has no match to share.
+        InputError: if these are no terms of a match.
 
     Examples:
         >>> plot_match_terms(match_terms(model, "L1H4"))
     """
     at_least("k", k, 1)
     shares: Any = match_shares(terms)
-    if not shares["share"].notnull().any():
-        raise InputError(f"{terms.attrs.get('head')}: its score is not higher at the targets, so there are no shares")
-    sides = [side for side in _SIDES if shares.loc[shares["side"] == side, "share"].notnull().any()]
+    sides = [side for side in _SIDES if shares.loc[shares["side"] == side, "contribution"].notnull().any()]
     tables = [_largest(shares[shares["side"] == side], k) for side in sides]
     figure = _panels([_SIDES[side] for side in sides])
-    for column, table in enumerate(tables, start=1):
+    for column, (side, table) in enumerate(zip(sides, tables, strict=True), start=1):
         figure.add_trace(_bars(table), row=1, col=column)
         figure.update_yaxes(type="category", autorange="reversed", showgrid=False, automargin=True, col=column)
-        figure.update_xaxes(title="share of the whole (%)", ticksuffix=" %", zeroline=True, col=column)
-        figure.update_xaxes(zerolinecolor=style.GREY, col=column)
-    figure.update_yaxes(title="term (part of the model)", title_standoff=10, row=1, col=1)
-    _frame_panels(
-        figure,
-        title or f"{terms.attrs['head']}: what its match is made of",
-        max(map(len, tables)),
-        ["Exact terms of the attention score at the targets (keys, queries) and of the copied logit (values)."],
-    )
+        unit = "copied logit (logits)" if side == "value" else "score (no unit)"
+        figure.update_xaxes(title=unit, zeroline=True, zerolinecolor=style.GREY, col=column)
+    figure.update_yaxes(title="term (and its share of the whole)", title_standoff=10, row=1, col=1)
+    heading = title or f"{terms.attrs['head']}: what its match is made of"
+    remark = "Exact terms of the score at the targets less elsewhere (keys, queries), and of the copied logit (values)."
+    _frame_panels(figure, heading, max(map(len, tables)), [remark])
     figure.update_layout(showlegend=False)
     return figure
 
@@ -171,15 +166,16 @@ def _frame_panels(figure: go.Figure, title: str, n_bars: int, remarks: list[str]
 
 
 def _bars(table: pd.DataFrame) -> go.Bar:
-    """Shares with their standard errors."""
+    """Contributions with their standard errors; shares stand beside the names."""
+    rows: list[Any] = list(table.itertuples())
     return go.Bar(
-        x=100 * table["share"],
-        y=table["term"],
+        x=table["contribution"],
+        y=[row.term if np.isnan(row.share) else f"{row.term} ({round(100 * row.share)} %)" for row in rows],
         orientation="h",
         marker={"color": style.LINE},
-        error_x={"array": 100 * table["share_stderr"].fillna(0.0), "thickness": 1.2, "width": 3, "color": style.GREY},
-        customdata=table[["contribution", "stderr"]].to_numpy(),
-        hovertemplate="%{y}: %{x:.1f} %<br>%{customdata[0]:.3f} ± %{customdata[1]:.3f}<extra></extra>",
+        error_x={"array": table["stderr"].fillna(0.0), "thickness": 1.2, "width": 3, "color": style.GREY},
+        customdata=table[["stderr", "share_stderr"]].to_numpy(),
+        hovertemplate="%{y}: %{x:.3f} ± %{customdata[0]:.3f}<br>share ± %{customdata[1]:.3f}<extra></extra>",
     )
 
 
@@ -190,7 +186,7 @@ def _largest(table: Any, k: int) -> pd.DataFrame:
     if others.empty:
         return kept
     rest: dict[str, Any] = {"side": kept["side"].iloc[0], "term": f"{len(others)} others"}
-    rest |= {name: others[name].sum() for name in ("contribution", "share")}
+    rest |= {name: others[name].sum(min_count=1) for name in ("contribution", "share")}
     return pd.concat([kept, pd.DataFrame([{**rest, "stderr": np.nan, "share_stderr": np.nan}])], ignore_index=True)
 
 

@@ -16,14 +16,21 @@ def test_bars_are_the_shares_and_the_rest_is_their_sum() -> None:
     ]
     for trace, side in zip(figure.data, ("key", "query", "value"), strict=True):
         of_side = shares[shares["side"] == side].set_index("term")
-        assert len(trace.y) == 5
-        assert trace.y[-1] == f"{len(of_side) - 4} others"
-        for name, length, error in zip(trace.y[:-1], trace.x[:-1], trace.error_x.array[:-1], strict=True):
-            assert length == pytest.approx(100 * of_side["share"][name])
-            assert error == pytest.approx(100 * of_side["share_stderr"][name])
-        assert sum(trace.x) == pytest.approx(100.0)
-        smallest = of_side["contribution"][list(trace.y[:-1])].abs().min()
-        assert (of_side.drop(list(trace.y[:-1]))["contribution"].abs() <= smallest).all()
+        names = [label.partition(" (")[0] for label in trace.y]
+        assert names[-1] == f"{len(of_side) - 4} others"
+        for name, length, error in zip(names[:-1], trace.x[:-1], trace.error_x.array[:-1], strict=True):
+            assert length == pytest.approx(of_side["contribution"][name])
+            assert error == pytest.approx(of_side["stderr"][name])
+        assert trace.y[0] == f"{names[0]} ({round(100 * of_side['share'].iloc[0])} %)"
+        assert sum(trace.x) == pytest.approx(of_side["contribution"].sum())
+        smallest = of_side["contribution"][names[:-1]].abs().min()
+        assert (of_side.drop(names[:-1])["contribution"].abs() <= smallest).all()
+
+
+def test_terms_of_a_head_without_a_match_have_no_shares() -> None:
+    terms = realistic.match_terms()
+    figure = ih.viz.plot_match_terms(terms.assign(match=-terms["match"], value=-abs(terms["value"])), k=3)
+    assert all("%" not in name for trace in figure.data for name in trace.y)
 
 
 def test_cells_are_the_pairs_and_the_rest_their_sums() -> None:
@@ -64,6 +71,3 @@ def test_wrong_results_are_explained() -> None:
         ih.viz.plot_score_terms(effects)
     with pytest.raises(ih.InputError, match="partners"):
         ih.viz.plot_head_partners(ih.match_shares(realistic.match_terms()))
-    terms = realistic.match_terms()
-    with pytest.raises(ih.InputError, match="not higher at the targets"):
-        ih.viz.plot_match_terms(terms.assign(match=-terms["match"], value=-abs(terms["value"])))

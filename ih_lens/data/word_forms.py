@@ -73,7 +73,7 @@ def words_in_other_forms(
         Ids [example, pos] of 2 * n_words tokens after the start token.
 
     Raises:
-        CapabilityError: if the model has no tokenizer.
+        CapabilityError: if the model has no tokenizer, or its tokenizer no such words.
         InputError: if an example does not fit the context, or there are not so many words.
 
     Examples:
@@ -82,6 +82,10 @@ def words_in_other_forms(
     """
     forms = word_forms(model, bos)
     start = start_token(model, bos)
+    if len(forms) < 2:
+        raise CapabilityError(
+            "words in several forms: this tokenizer has fewer than two words of which there are several"
+        )
     at_least("n_words", n_words, 2)
     at_least("n_examples", n_examples, 1)
     if n_words > len(forms):

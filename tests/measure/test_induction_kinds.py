@@ -1,6 +1,7 @@
 """Every kind of induction against its definition, position by position."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 
 import ih_lens as ih
 from tests.helpers import random_tokens, tiny_model
-from tests.measure.twins import direct_logits, patterns, unbiased_values
+from tests.measure.twins import direct_logits, patterns, processed, unbiased_values
+from tests.models.bridges import tiny_bridge
 from tests.oracles.kinds_of_induction import tokenizer_of_words
 
 Score = Callable[[list[int], int, torch.Tensor], torch.Tensor | None]
@@ -210,6 +212,7 @@ def slow_suppression(model, tokens) -> tuple[torch.Tensor, torch.Tensor]:
     """[layer, head] twice: the definition, query by query, with TransformerLens's own final norm and unembedding."""
     _, cache = model.run_with_cache(tokens)
     values = unbiased_values(model, tokens)
+    values = values.repeat_interleave(model.cfg.n_heads // values.shape[2], dim=2)  # shared by heads
     attended, effects = [], []
     for layer, block in enumerate(model.blocks):
         normalize = getattr(model, "ln_final", torch.nn.Identity())
@@ -263,3 +266,68 @@ def test_layers_before_which_nothing_is_predicted_say_so() -> None:
     scores = ih.copy_suppression(model, ih.repeated_random_tokens(model, length=10, bos=39)[:, 1:])
     assert scores["copy_suppression"].isnull().all()
     assert scores["copy_suppression"].attrs["undefined"].startswith("layer 0, 1: no token of the context is predicted")
+
+
+def test_copy_suppression_leaves_the_model_as_it_is_and_does_not_depend_on_its_processing() -> None:
+    model = tiny_model("with_mlps").train()
+    tokens = random_tokens(model, n_examples=5, length=40)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    scores = ih.copy_suppression(model, tokens)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert model.training
+    assert not any(point.fwd_hooks for point in model.hook_dict.values())
+    folded = processed(model, fold_ln=True, center_writing_weights=True, center_unembed=True, fold_value_biases=True)
+    others = ih.copy_suppression(folded, tokens)
+    for name in scores.names:
+        np.testing.assert_allclose(others[name], scores[name], atol=1e-5, err_msg=name)
+
+
+def test_copy_suppression_in_half_precision() -> None:
+    tokens = random_tokens(tiny_model("no_norm"), n_examples=8, length=40)
+    half, full = (
+        ih.copy_suppression(tiny_model("no_norm", dtype=dtype), tokens) for dtype in (torch.bfloat16, torch.float32)
+    )
+    np.testing.assert_allclose(half["attention_to_predicted"], full["attention_to_predicted"], atol=0.05)
+    assert half["copy_suppression"].dtype == np.float32
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gpt_neo"])
+def test_bridges_have_all_kinds(architecture: str, tmp_path: Path) -> None:
+    model = tiny_bridge(architecture, tmp_path)
+    kinds = ih.induction_kinds(model, n_examples=3, length=5)
+    for name in ("duplicate_token", "two_token_prefix", "token_induction", "ov_suppression"):
+        assert kinds[name].notnull().all(), name
+    tokens = torch.randint(0, 12, (4, 40), generator=torch.Generator().manual_seed(0))
+    attention, suppression = slow_suppression(model, tokens)
+    scores = ih.copy_suppression(model, tokens)
+    assert scores["copy_suppression"].notnull().any()
+    for name, expected in (("attention_to_predicted", attention), ("copy_suppression", suppression)):
+        torch.testing.assert_close(scores.to_tensor(name), expected, rtol=0, atol=1e-5, equal_nan=True)
+
+
+def test_another_output_vocabulary_has_no_copy_suppression() -> None:
+    kinds = ih.induction_kinds(tiny_model("with_mlps", d_vocab_out=12), n_examples=3)
+    for name in ("attention_to_predicted", "copy_suppression", "ov_suppression"):
+        assert kinds[name].isnull().all()
+        assert "40 input and 12 output tokens" in kinds[name].attrs["undefined"]
+
+
+def test_local_attention_that_reaches_no_place_is_not_defined() -> None:
+    model = tiny_model("local")  # layer 1 sees 8 positions
+    kinds = ih.induction_kinds(model, length=12, n_examples=3)
+    assert kinds["duplicate_token"][0].notnull().all()
+    assert kinds["duplicate_token"][1].isnull().all()
+    reason = kinds["duplicate_token"].attrs["undefined"]
+    assert reason.startswith("layer 1: local attention does not reach the nearest place that counts, 12 positions back")
+
+
+def test_models_without_room_for_a_kind_say_so_and_have_the_others() -> None:
+    kinds = ih.induction_kinds(tiny_model("attention_only", d_vocab=12, n_ctx=22), n_examples=3)
+    assert kinds["duplicate_token"].notnull().all()
+    assert kinds["two_token_prefix"].notnull().all()
+    assert kinds["token_induction"].notnull().all()
+    assert kinds["four_token_prefix"].isnull().all()
+    assert kinds["four_token_prefix"].attrs["undefined"] == (
+        "four_token_prefix takes at least 24 positions and 14 different tokens; this model has 22 positions and 12 "
+        "tokens to draw from"
+    )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ih_lens.data.random_tokens import n_random_tokens
 from ih_lens.data.start_tokens import start_token
+from ih_lens.errors import CapabilityError
 from ih_lens.measure.attention import AttentionReduction, measurable_tokens, measure_attention
 from ih_lens.types import ModelLike
 from ih_lens.validate import at_least
@@ -84,6 +85,21 @@ class AttentionEvaluator(HeadEvaluator):
 def layers_named(layers: Sequence[int]) -> str:
     """Layers as a reason names them."""
     return f"layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}"
+
+
+def require_room(model: ModelLike, what: str, *, n_places: int, n_tokens: int, bos: int | str | None) -> None:
+    """Refuse a model whose context or vocabulary cannot hold the smallest example that a measure can do with.
+
+    Raises:
+        CapabilityError: saying what it takes and what there is.
+    """
+    has_places = model.cfg.n_ctx - (start_token(model, bos) is not None)
+    has_tokens = n_random_tokens(model, bos)
+    if has_places < n_places or has_tokens < n_tokens:
+        raise CapabilityError(
+            f"{what} takes at least {n_places} positions and {n_tokens} different tokens; this model has {has_places} "
+            f"positions and {has_tokens} tokens to draw from"
+        )
 
 
 def fitting_length(model: ModelLike, length: int, repeats: int, bos: int | str | None) -> int:

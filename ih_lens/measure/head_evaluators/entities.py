@@ -13,7 +13,7 @@ from ih_lens.data.start_tokens import start_token
 from ih_lens.errors import InputError
 from ih_lens.measure.attention import AttentionReduction
 from ih_lens.measure.fused_attention import LayerAttention
-from ih_lens.measure.head_evaluators._base import AttentionEvaluator
+from ih_lens.measure.head_evaluators._base import AttentionEvaluator, require_room
 from ih_lens.models.effective import value_bias
 from ih_lens.types import ModelLike
 
@@ -39,8 +39,8 @@ class TokenInductionEvaluator(AttentionEvaluator):
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     definition: ClassVar[str] = (
         "A_ij |v_j| over its sum over j, i the first token of a random entity in its second list and j the second "
-        "token of the entity in the first list; v without biases; mean over entities, then over examples; NaN for heads "
-        "without values"
+        "token of the entity in the first list; v without biases; mean over entities, then over examples; NaN for "
+        "heads without values"
     )
     settings: ClassVar[tuple[str, ...]] = ("n_examples", "bos")
 
@@ -65,6 +65,8 @@ class TokenInductionEvaluator(AttentionEvaluator):
         text: Int[Tensor, "text_example text_pos"] | None = None,  # noqa: ARG002
     ) -> Int[Tensor, "example pos"]:
         """Two lists of the same random entities."""
+        n = self.entity_length
+        require_room(model, self.name, n_places=4 * (n + 1), n_tokens=2 * n + 1, bos=self.bos)
         return entity_lists(
             model,
             n_entities=self.n_entities,

@@ -9,6 +9,7 @@ from torch import Tensor
 from ih_lens.data.induction_tokens import prefix_blocks, prefix_candidates
 from ih_lens.data.random_tokens import n_random_tokens
 from ih_lens.data.start_tokens import start_token
+from ih_lens.measure.head_evaluators._base import require_room
 from ih_lens.measure.head_evaluators._places import PlacesEvaluator, Weights, prefix_targets
 from ih_lens.types import ModelLike
 
@@ -54,6 +55,8 @@ class TwoTokenPrefixEvaluator(PlacesEvaluator):
         text: Int[Tensor, "text_example text_pos"] | None = None,  # noqa: ARG002
     ) -> Int[Tensor, "example pos"]:
         """Prefixes that come back, and others that end alike."""
+        n_places, n_own = self.n_prefix * (self.n_prefix + 2), int(prefix_blocks(self.n_prefix).max()) + 1
+        require_room(model, self.name, n_places=n_places, n_tokens=n_own, bos=self.bos)
         return prefix_candidates(
             model, n_prefix=self.n_prefix, n_groups=self.n_groups, n_examples=self.n_examples, seed=seed, bos=self.bos
         )

@@ -196,6 +196,7 @@ from .models.snapshots import Snapshot as Snapshot
 from .models.token_texts import token_texts as token_texts
 from .report.behaviours import BehaviourTable as BehaviourTable
 from .report.behaviours import behaviour_table as behaviour_table
+from .report.curiosities import table_curiosities as table_curiosities
 from .report.explain_head import HeadExplanation as HeadExplanation
 from .report.explain_head import explain_head as explain_head
 from .report.findings import findings as findings

@@ -31,7 +31,7 @@ ALLOWED = {
     "measure": BASE | SPREAD | {"results", "models", "data"},
     "analysis": BASE | SPREAD | {"results"},
     "viz": BASE | SPREAD | {"results", "analysis"},
-    "report": BASE | {"results", "models", "data", "measure", "analysis", "viz"},
+    "report": BASE | SPREAD | {"results", "models", "data", "measure", "analysis", "viz"},
     "experiments": BASE | SPREAD | {"results", "models", "data", "clamping", "training", "measure", "analysis"},
     "demo": BASE | {"results", "models", "data", "training", "measure", "analysis", "viz", "report"},
     "clamp_demo": BASE

@@ -101,32 +101,60 @@ def curiosities(
     From the paper's Unexplained Curiosities and its appendix on copying.
     """
     limits = Thresholds(prefix_matching, strength, min_stderrs, min_context_free)
-    types = head_types(scores, prefix_matching=prefix_matching)
-    heads = _heads(scores, types)
-    rows = [*_anti_copying(scores, heads, limits), *_context_free(context_free, heads, limits)]
-    left_out: dict[str, str] = {} if context_free is not None else {SKIP_TRIGRAM: "needs context_free"}
-    if ablated is None:
-        left_out |= dict.fromkeys((REVERSING, OPPOSITE), "needs ablated")
-    else:
+    on_score: Estimate | str = "needs ablated"
+    on_vector: Estimate | str = "needs ablated"
+    if ablated is not None:
         end, last = _last_losses(losses), _last_ablations(ablated)
         indices: dict[str, Any] = _indices(losses, late, early)
-        rows += _opposite(ablation_effects(last, end, on="in_context_learning", **indices), heads, limits, "score")
-        if change is None or change.start_index is None or change.end_index is None:
-            left_out[REVERSING] = "needs a phase change" if change is None else change.reason
-        else:
-            places = (change.start_index, change.end_index)
-            if max(places) >= losses.random_token.sizes.get("snapshot", 0):
-                raise InputError("change: it was found on other snapshots than those of the losses; pass theirs")
-            before, after = (TokenLosses(losses.dataset.isel(snapshot=place)) for place in places)
-            vector = before_and_after_vector(before, after)
-            moved = ablation_effects(last, end, on="before_and_after", vector=vector)
-            rows += [*_reversing(moved, heads, limits), *_opposite(moved, heads, limits, "vector")]
+        on_score = ablation_effects(last, end, on="in_context_learning", **indices)
+        on_vector = _effects_on_vector(last, end, losses, change)
+    return find_curiosities(scores, losses, on_score, on_vector, context_free, limits, width=width)
+
+
+def find_curiosities(
+    scores: HeadScores,
+    losses: TokenLosses,
+    on_score: Estimate | str,
+    on_vector: Estimate | str,
+    context_free: Estimate | None,
+    limits: Thresholds,
+    *,
+    width: int,
+) -> pd.DataFrame:
+    """As `curiosities`, from effects [layer, head] of ablations in the last snapshot, or the reason why there are none.
+
+    Effects whose standard error is NaN need only be beyond their threshold.
+    """
+    heads = _heads(scores, head_types(scores, prefix_matching=limits.prefix_matching))
+    rows = [*_anti_copying(scores, heads, limits), *_context_free(context_free, heads, limits)]
+    left_out: dict[str, str] = {} if context_free is not None else {SKIP_TRIGRAM: "needs context_free"}
+    if isinstance(on_score, str):
+        left_out[OPPOSITE] = on_score
+    else:
+        rows += _opposite(on_score, heads, limits, "score")
+    if isinstance(on_vector, str):
+        left_out[REVERSING] = on_vector
+    else:
+        rows += [*_reversing(on_vector, heads, limits), *_opposite(on_vector, heads, limits, "vector")]
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["step"] = float(np.ravel(losses.dataset["step"])[-1]) if "step" in losses.dataset.coords else np.nan
     spikes = _spikes(losses, width, left_out)
     table = pd.concat([part for part in (table, spikes) if len(part)] or [table], ignore_index=True)
     table.attrs = {"left_out": left_out, **vars(limits), "width": width}
     return table
+
+
+def _effects_on_vector(
+    last: AblationLosses, end: TokenLosses, losses: TokenLosses, change: PhaseChange | None
+) -> Estimate | str:
+    """Effects along the before-and-after vector, or why there are none."""
+    if change is None or change.start_index is None or change.end_index is None:
+        return "needs a phase change" if change is None else change.reason
+    places = (change.start_index, change.end_index)
+    if max(places) >= losses.random_token.sizes.get("snapshot", 0):
+        raise InputError("change: it was found on other snapshots than those of the losses; pass theirs")
+    before, after = (TokenLosses(losses.dataset.isel(snapshot=place)) for place in places)
+    return ablation_effects(last, end, on="before_and_after", vector=before_and_after_vector(before, after))
 
 
 def _heads(scores: HeadScores, types: xr.DataArray) -> xr.Dataset:
@@ -163,7 +191,7 @@ def _reversing(moved: Estimate, heads: xr.Dataset, limits: Thresholds) -> list[d
     """Heads whose removal undoes the phase change as that of induction heads does, which they are not."""
     effects = moved.value
     usual = float(effects.where(heads["type"] == "induction").median())
-    which = (effects < 0) & (effects <= -limits.min_stderrs * moved.stderr)
+    which = (effects < 0) & ~(effects > -limits.min_stderrs * moved.stderr)
     which &= ~(heads["prefix_matching"] >= limits.prefix_matching)
     if not usual < 0:
         return _rows(REVERSING, moved, which, heads, _VECTOR + "; no induction head undoes it", usual)
@@ -175,7 +203,7 @@ def _opposite(effects: Estimate, heads: xr.Dataset, limits: Thresholds, on: str)
     sign = 1 if on == "vector" else -1
     is_induction = heads["type"] == "induction"
     contrary = sign * effects.value
-    which = is_induction & (contrary > 0) & (contrary >= limits.min_stderrs * effects.stderr)
+    which = is_induction & (contrary > 0) & ~(contrary < limits.min_stderrs * effects.stderr)
     about = _VECTOR if on == "vector" else "change of the in-context learning score when removed, nats"
     usual = float(effects.value.where(is_induction).median())
     return _rows(OPPOSITE, effects, which, heads, about + _OF_INDUCTION, usual)

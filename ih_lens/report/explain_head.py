@@ -232,7 +232,8 @@ def _copying(told: HeadExplanation) -> list[str]:
         if values.share > 0
         else "does not raise its logit"
     )
-    composed = "" if told.partners.empty else f" {COMPOSITIONS['v']}: {_listed(told.strongest('v'))}."
+    partners = told.strongest("v").dropna(subset=["lost"])  # there are no shares of a logit that it lowers
+    composed = "" if partners.empty else f" {COMPOSITIONS['v']}: {_listed(partners)}."
     return [f"  Copying: {first}; {source}.{composed}"]
 
 

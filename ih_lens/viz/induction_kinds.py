@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -82,7 +83,7 @@ def plot_induction_kinds(
     heads = [str(HeadIndex(int(place) // n_in_layer, int(place) % n_in_layer)) for place in shown]
     names = [measure_name(name) for name in columns]
     figure = go.Figure([_map(grid[:, shown].T, heads, names), *_undefined(grid[:, shown].T, heads, names)])
-    look = {"type": "category", "showgrid": False}
+    look: dict[str, Any] = {"type": "category", "showgrid": False}
     figure.update_xaxes(side="top", tickangle=-50, range=[-0.5, len(columns) - 0.5], **look)
     figure.update_yaxes(title="head", range=[len(heads) - 0.5, -0.5], **look)
     if beside:

@@ -46,6 +46,12 @@ class Page:
     given: bool = True
 
 
+_FEW_BEHAVIOURS = {
+    "behaviour_table(gpt2)": "behaviour_table(gpt2, behaviours=[ih.LiteralCopying(n_pos=64, n_examples=5), "
+    'ih.Translation(pairs=[("a b", "c d"), ("e f", "g h")]), ih.PatternMatching(n_lines=8, n_examples=2)])'
+}
+"""The same on few and short texts."""
+
 PAGES: dict[str, Page] = {
     "README.md": Page({', kind="pattern_preserving")': ', kind="pattern_preserving", heads=["L5H5"])'}),
     "docs/index.md": Page(
@@ -60,6 +66,7 @@ PAGES: dict[str, Page] = {
             "every(15)": "every(4)",
             '"d_model": 64': '"d_model": 16',
             "n_held_out=512": "n_held_out=16",
+            **_FEW_BEHAVIOURS,
         },
         given=False,
     ),
@@ -78,6 +85,7 @@ PAGES: dict[str, Page] = {
             "window=20": "window=3",
             # so short a training has no phase change, and this row no values
             'table["ablation_before_and_after"]': 'table["ablation_in_context_learning"]',
+            **_FEW_BEHAVIOURS,
         },
         given=False,
     ),
@@ -99,6 +107,14 @@ PAGES: dict[str, Page] = {
             '"n_new": 36': '"n_new": 6',
         },
         given=False,
+    ),
+    "docs/behaviours.md": Page(
+        {
+            **_FEW_BEHAVIOURS,
+            "translations=pairs,": 'translations=pairs, behaviours=["literal_copying", "translation"],',
+            "n_pos=128": "n_pos=64, n_examples=2",
+            "n_lines=16": "n_lines=8, n_examples=2",
+        }
     ),
     "docs/your-model.md": Page({', device="cuda"': ""}),
     "docs/your-data.md": Page({"n_examples=100": "n_examples=4"}, files=("books",)),

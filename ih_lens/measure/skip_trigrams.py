@@ -23,7 +23,8 @@ from ih_lens.results import json_safe
 from ih_lens.types import HeadSpelling, ModelLike
 from ih_lens.validate import at_least, finite_weights, head_index
 
-_SOURCES_AT_ONCE = 256
+_SOURCES_AT_ONCE, _OTHERS_AT_ONCE = 256, 2048
+"""Of the products of all tokens with all, so few that they stay in a CPU's caches."""
 
 
 @torch.no_grad()
@@ -70,7 +71,7 @@ def skip_trigrams(model: ModelLike, head: HeadSpelling, *, k: int = 20) -> pd.Da
     finite_weights(model)
     with fastest_float32():
         factors = _Factors.of(effective_weights(model), place.layer, place.head, _scale(model))
-        best = torch.cat([_strongest(*factors.rows(part)) for part in factors.parts()])
+        best = factors.strongest()
         sources = best.topk(min(k, len(best))).indices
         triples = _triples(*factors.rows(sources), sources, k)
     table = pd.DataFrame(triples, columns=["source", "destination", "out", "attention", "logit"])
@@ -105,9 +106,9 @@ class _Factors:
         )
         return cls(queries / scale, keys - keys.mean(dim=0), values, weights.W_O[layer, head] @ weights.W_U)
 
-    def parts(self) -> list[Int[Tensor, "source"]]:
-        """All sources, some at a time."""
-        return list(torch.arange(len(self.keys)).split(_SOURCES_AT_ONCE))
+    def strongest(self) -> Float[Tensor, "source"]:
+        """The strength of each source's strongest triple."""
+        return _row_maxima(self.keys, self.queries.T).clamp_min(0) * _row_maxima(self.values, self.raised)
 
     def rows(
         self, sources: Int[Tensor, "source"]
@@ -122,11 +123,15 @@ def _scale(model: ModelLike) -> float:
     return float(model.cfg.attn_scale) if model.cfg.use_attn_scale else 1.0
 
 
-def _strongest(
-    attention: Float[Tensor, "source destination"], logits: Float[Tensor, "source out"]
-) -> Float[Tensor, "source"]:
-    """The largest product of each source."""
-    return (attention.amax(dim=1) * logits.amax(dim=1)).cpu()
+def _row_maxima(left: Float[Tensor, "n d_head"], right: Float[Tensor, "d_head m"]) -> Float[Tensor, "n"]:
+    """The largest entry of each row of a product of which only pieces are formed."""
+    columns = [part.contiguous() for part in right.split(_OTHERS_AT_ONCE, dim=1)]
+    return torch.cat(
+        [
+            torch.stack([(rows @ part).amax(dim=1) for part in columns]).amax(dim=0)
+            for rows in left.split(_SOURCES_AT_ONCE)
+        ]
+    )
 
 
 def _triples(

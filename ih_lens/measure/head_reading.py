@@ -6,7 +6,8 @@ every earlier head, every MLP and the biases add to it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
@@ -126,7 +127,7 @@ class HeadReading:
         Ready for their product: rotated, smeared, queries divided by the scale of attention.
         """
         matrix, constant, plain = self._matrices(side)
-        scale = self._scale(self.residual)
+        scale = self._own_scale
         projected = {name: stream @ matrix / scale for name, stream in self.streams.items()}
         projected[BIASES] = projected[BIASES] + constant
         if self.behind_norm is not None:
@@ -139,28 +140,33 @@ class HeadReading:
 
     def previous_terms(self, side: Side) -> Float[Tensor, "earlier_head batch pos d_head"]:
         """Of the terms of all earlier heads the part that each took from the position before."""
-        return self._finish(side, self._of_heads(side, self.previous), self._raw(side, self.residual))
+        return self._finish(side, self._of_heads(side, self.previous), self._raw(side))
 
     def part(self, side: Side, stream: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_head"]:
         """What a part of the residual stream adds to queries, keys or values, at the actual scale of the norm."""
-        raw = stream @ self._matrices(side)[0] / self._scale(self.residual)
-        return self._finish(side, raw[None], self._raw(side, self.residual))[0]
+        raw = stream @ self._matrices(side)[0] / self._own_scale
+        return self._finish(side, raw[None], self._raw(side))[0]
 
     def positional(self, side: Side) -> Float[Tensor, "batch pos d_head"]:
         """What added positions and all biases make of queries or keys, at the actual scale of the norm."""
         matrix, constant, plain = self._matrices(side)
         stream = self.streams[BIASES] + self.streams.get(POSITIONS, torch.zeros_like(self.residual))
-        raw = stream @ matrix / self._scale(self.residual) + constant
+        raw = stream @ matrix / self._own_scale + constant
         if self.behind_norm is not None:
             raw = raw + self.behind_norm @ plain
-        return self._finish(side, raw[None], self._raw(side, self.residual))[0]
+        return self._finish(side, raw[None], self._raw(side))[0]
 
     def whole(self, side: Side) -> Float[Tensor, "batch pos d_head"]:
         """The head's queries, keys or values."""
-        return self.after(side, None)
+        whole = self._raw(side)
+        return self._finish(side, whole[None], whole)[0]
+
+    def without(self, change: Float[Tensor, "batch pos d_model"]) -> "HeadReading":
+        """The same with something taken out of the residual stream, to be normalised anew; terms are not for this."""
+        return replace(self, residual=self.residual - change)
 
     def after(
-        self, side: Side, change: Float[Tensor, "batch pos d_model"] | None, *, ln_scale: str = "recomputed"
+        self, side: Side, change: Float[Tensor, "batch pos d_model"], *, ln_scale: str = "recomputed"
     ) -> Float[Tensor, "batch pos d_head"]:
         """Queries, keys or values when something is taken out of what this side alone reads.
 
@@ -169,14 +175,11 @@ class HeadReading:
             change: what is subtracted from the residual stream.
             ln_scale: "recomputed" normalises what is left anew; "frozen" keeps the norm's scale.
         """
-        whole = self._raw(side, self.residual)
-        if change is None:
-            return self._finish(side, whole[None], whole)[0]
-        if ln_scale == "frozen":
-            left = whole - change @ self._matrices(side)[0] / self._scale(self.residual)
-            return self._finish(side, left[None], whole)[0]
-        left = self._raw(side, self.residual - change)
-        return self._finish(side, left[None], left)[0]
+        if ln_scale == "recomputed":
+            return self.without(change).whole(side)
+        whole = self._raw(side)
+        left = whole - change @ self._matrices(side)[0] / self._own_scale
+        return self._finish(side, left[None], whole)[0]
 
     def pattern(
         self, queries: Float[Tensor, "batch pos d_head"], keys: Float[Tensor, "batch pos d_head"]
@@ -199,23 +202,25 @@ class HeadReading:
         norm_bias = getattr(block.ln1, "b", None)
         return matrix, constant if norm_bias is None else constant + precise(norm_bias).to(plain) @ plain, plain
 
-    def _scale(self, residual: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos 1"]:
-        kind = self.model.cfg.normalization_type
+    @cached_property
+    def _own_scale(self) -> Float[Tensor, "batch pos 1"]:
+        """What the norm divides by."""
+        kind, residual = self.model.cfg.normalization_type, self.residual
         if kind is None:
             return torch.ones_like(residual[..., :1])
         if kind.startswith("LN"):
             residual = residual - residual.mean(dim=-1, keepdim=True)
         return (residual.square().mean(dim=-1, keepdim=True) + self.model.cfg.eps).sqrt()
 
-    def _raw(self, side: Side, residual: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_head"]:
+    def _raw(self, side: Side) -> Float[Tensor, "batch pos d_head"]:
         """Queries, keys or values before all that follows their matrix."""
         matrix, constant, plain = self._matrices(side)
-        raw = residual @ matrix / self._scale(residual) + constant
+        raw = self.residual @ matrix / self._own_scale + constant
         return raw if self.behind_norm is None or side == "v" else raw + self.behind_norm @ plain
 
     def _of_heads(self, side: Side, z: Sequence[Tensor]) -> Float[Tensor, "earlier_head batch pos d_head"]:
         """What each earlier head adds, through one small matrix per head: its whole output is never formed."""
-        matrix, scale = self._matrices(side)[0], self._scale(self.residual)
+        matrix, scale = self._matrices(side)[0], self._own_scale
         parts = [
             torch.einsum("bphd,hde->hbpe", of_layer, plain_matrix(self.model, "W_O", layer).to(matrix) @ matrix)
             for layer, of_layer in enumerate(z)
@@ -267,9 +272,11 @@ def _readings(
             stop_at_layer=layer + 1,
             fwd_hooks=_keeping(model, layer, kept),
         )
+    missing: Tensor | None = None
     for head in heads:
         reading = _assembled(model, HeadIndex(layer, head), kept)
-        _check(reading)
+        missing = _missing(reading) if missing is None else missing  # the same for all heads of a layer
+        _check(reading, missing)
         yield reading
 
 
@@ -322,11 +329,18 @@ def _assembled(model: HookedTransformer, head: HeadIndex, kept: dict[str, Tensor
     )
 
 
-def _check(reading: HeadReading) -> None:
+def _missing(reading: HeadReading) -> Float[Tensor, "batch pos d_model"]:
+    """What the residual stream holds beside all that is known to have been written: nothing but rounding errors."""
+    rest = reading.residual - sum(reading.streams.values())
+    for layer, z in enumerate(reading.z):
+        rest = rest - z.flatten(2) @ plain_matrix(reading.model, "W_O", layer).flatten(0, 1).to(z)
+    return rest
+
+
+def _check(reading: HeadReading, missing: Float[Tensor, "batch pos d_model"]) -> None:
     """Refuse a model that computes its scores otherwise than from these terms."""
-    heads = [reading.written(earlier) for earlier in earlier_heads(reading.model, reading.head.layer)]
-    rest = reading.residual - sum(reading.streams.values()) - sum(heads)
-    ours = reading.after("q", rest) @ reading.after("k", rest).mT + reading.bias
+    known = reading.without(missing)
+    ours = known.whole("q") @ known.whole("k").mT + reading.bias
     off = (ours - reading.scores).masked_fill(~reading.visible, 0.0).abs().max()
     largest = reading.scores.masked_fill(~reading.visible, 0.0).abs().max().clamp(min=1.0)
     if not bool(off <= _OFF.get(reading.model.cfg.dtype, 0.1) * largest):

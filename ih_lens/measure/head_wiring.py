@@ -153,8 +153,8 @@ def _removed(reading: HeadReading, source: HeadIndex, path: str) -> _Removed:
         return _Removed(zeroed=True, pattern=reading.scores.softmax(dim=-1))
     if path == "all but its values":
         return _Removed(zeroed=True, values=reading.whole("v"))
-    change = reading.written(source)
-    q, k, v = (reading.after(side, change if side in _INPUTS[path] else None) for side in ("q", "k", "v"))
+    changed = reading.without(reading.written(source))
+    q, k, v = ((changed if side in _INPUTS[path] else reading).whole(side) for side in ("q", "k", "v"))
     return _Removed(zeroed=False, pattern=reading.pattern(q, k), values=v)
 
 

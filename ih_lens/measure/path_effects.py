@@ -3,7 +3,7 @@
 Path patching: all other heads, and the other two inputs of the head itself, read the residual stream as it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -226,11 +226,24 @@ class _Patched:
 
     def all_sides(self, change: Float[Tensor, "batch pos d_model"] | None) -> Float[Tensor, "side batch"]:
         """`measured` for each of `SIDES`."""
-        return torch.stack([self.measured(side, change) for side in SIDES])
+        changed = self._changed(change)
+        return torch.stack([self._measured(side, changed(side)) for side in SIDES])
 
-    def measured(self, side: Side, change: Float[Tensor, "batch pos d_model"] | None) -> Float[Tensor, "batch"]:
+    def measured(self, side: Side, change: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch"]:
         """Prefix matching, or the copied logit, with one input changed."""
-        changed = self.natural[side] if change is None else self.reading.after(side, change, ln_scale=self.ln_scale)
+        return self._measured(side, self._changed(change)(side))
+
+    def _changed(
+        self, change: Float[Tensor, "batch pos d_model"] | None
+    ) -> Callable[[Side], Float[Tensor, "batch pos d_head"]]:
+        """Queries, keys and values after a change; what is left is normalised once for all of them."""
+        if change is None:
+            return lambda side: self.natural[side]
+        if self.ln_scale == "recomputed":
+            return self.reading.without(change).whole
+        return lambda side: self.reading.after(side, change, ln_scale="frozen")
+
+    def _measured(self, side: Side, changed: Float[Tensor, "batch pos d_head"]) -> Float[Tensor, "batch"]:
         if side == "v":
             return self._copied_logit(changed)
         queries, keys = (changed, self.natural["k"]) if side == "q" else (self.natural["q"], changed)

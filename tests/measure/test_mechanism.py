@@ -59,6 +59,18 @@ def test_terms_sum_to_the_attention_score(kind: str, side: str) -> None:
     torch.testing.assert_close(terms.sum(dim=0), head_scores(model, tokens, head), rtol=0, atol=1e-9)
 
 
+def test_norms_of_queries_and_keys_are_held_too() -> None:
+    model = tiny_model("rms_grouped", use_qk_norm=True)
+    tokens = random_tokens(model)
+    for side in ("k", "q"):
+        terms = ih.attention_score_terms(model, (1, HEAD), tokens, side=side)
+        torch.testing.assert_close(terms.sum(dim=0), head_scores(model, tokens, (1, HEAD)), rtol=0, atol=1e-9)
+    split = split_inputs("rms_grouped", use_qk_norm=True)
+    change = model.run_with_cache(tokens)[1]["z", 0][:, :, 2].detach() @ model.blocks[0].attn.W_O[2].detach()
+    found = ih.path_effects(model, (1, HEAD), tokens)["without"].sel(source="L0H2", side="k")
+    np.testing.assert_allclose(found, slow_prefix_matching(patched(split, tokens, "k", change)[0], tokens), atol=1e-9)
+
+
 def scores_of(model: HookedTransformer, tokens: torch.Tensor, side: str, written: torch.Tensor) -> torch.Tensor:
     """What something written into the residual stream adds to L1H1's scores: the difference that its removal makes.
 

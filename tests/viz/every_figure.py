@@ -89,6 +89,16 @@ def _all_scores() -> dict[str, ih.HeadScores]:
     return {name: realistic.all_scores(*size, seed=size[0]) for name, size in sizes.items()}
 
 
+def _matches() -> xr.DataArray:
+    return realistic.all_scores(12, 12)["prefix_matching"]
+
+
+def _groups() -> tuple[xr.DataArray, xr.DataArray]:
+    """Effects of three groups of heads, and of twenty random ones beside each."""
+    effects = xr.DataArray([0.61, 0.34, 0.02], {"group": ["L5H1+L5H5+L6H9", "L5H1+L5H5", "L0H3"]}, ("group",))
+    return effects, xr.DataArray(np.random.default_rng(2).normal(0.03, 0.04, (20, 3)), dims=("draw", "group"))
+
+
 def _paths() -> dict[str, xr.DataArray]:
     return {name: realistic.path(layers) for name, layers in LAYERS.items()}
 
@@ -230,6 +240,23 @@ EVERY_FIGURE: dict[str, Draw] = {
     "plot_score_terms": lambda: viz.plot_score_terms(realistic.match_terms()),
     "plot_head_partners": lambda: viz.plot_head_partners(ih.head_partners(*realistic.path_effects()), title="L5H5"),
     "plot_induction_kinds": lambda: viz.plot_induction_kinds(realistic.kinds_of_induction()),
+    "plot_head_intervals": lambda: viz.plot_head_intervals(
+        _matches(),
+        realistic.interval_of(_matches()),
+        null=realistic.drawn_by_chance(12),
+        title="Prefix matching",
+        unit="score (0 to 1)",
+    ),
+    "plot_head_intervals (groups)": lambda: viz.plot_head_intervals(
+        _groups()[0],
+        realistic.interval_of(_groups()[0]),
+        null=_groups()[1],
+        title="Loss without heads",
+        unit="difference (nats)",
+    ),
+    "plot_null_distribution": lambda: viz.plot_null_distribution(
+        _matches(), realistic.drawn_by_chance(12), title="Prefix matching", unit="score (0 to 1)"
+    ),
     "plot_head_mosaic": lambda: viz.plot_head_mosaic(_all_scores(), "prefix_matching"),
     "plot_head_mosaic (undefined)": lambda: viz.plot_head_mosaic(_all_scores(), "qk_eigenvalue_trace"),
     "plot_joint_scores": lambda: viz.plot_joint_scores({"12L": realistic.all_scores(12, 12)}),

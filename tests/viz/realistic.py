@@ -96,6 +96,20 @@ def all_scores(n_layers: int, n_heads: int, seed: int = 0) -> ih.HeadScores:
     return ih.HeadScores.from_tensors({**tensors, "qk_eigenvalue_trace": torch.as_tensor(trace)}, attributes=attributes)
 
 
+def interval_of(values: xr.DataArray) -> xr.DataArray:
+    """Intervals as of ten examples, [..., bound]: wider in the middle of the range; one reaches without end."""
+    width = 0.01 + 0.12 * np.sqrt(np.clip(values * (1 - values), 0, None))
+    bounds = xr.concat([values - width, values + 0.7 * width], dim="bound").assign_coords(bound=["low", "high"])
+    endless = values == values.max()
+    return bounds.where(~(endless & (bounds["bound"] == "high")), np.inf).assign_attrs(level=0.95)
+
+
+def drawn_by_chance(n_layers: int, n_draws: int = 240) -> xr.DataArray:
+    """Scores [draw, layer] of heads with random weights: attention spread over what is there."""
+    draws = np.random.default_rng(4).beta(6, 500, (n_draws, n_layers))
+    return xr.DataArray(draws, dims=("draw", "layer"))
+
+
 def kinds_of_induction(n_layers: int = 12, n_heads: int = 12) -> ih.HeadScores:
     """Scores of heads of every kind, with some copy-suppression heads near the end."""
     generator = np.random.default_rng(5)

@@ -199,6 +199,34 @@ def test_the_batch_size_changes_nothing() -> None:
         np.testing.assert_allclose(alone[name], together[name], atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["with_mlps", "local"])
+def test_models_with_hooks_of_their_own_get_the_same(kind: str) -> None:
+    model = reading_model(kind)
+    fused = ih.score_behaviours(model, behaviours=behaviours(), **NO_PROGRESS)
+    model.blocks[0].hook_mlp_out.add_hook(lambda activation, hook: activation)
+    hooked = ih.score_behaviours(model, behaviours=behaviours(), **NO_PROGRESS)
+    assert (fused.attrs["forward"], hooked.attrs["forward"]) == ("fused", "hooked")
+    for name in fused.names:
+        np.testing.assert_allclose(fused[name], hooked[name], atol=1e-9)
+
+
+def test_half_precision_is_read_in_float32() -> None:
+    half = ih.score_behaviours(reading_model("with_mlps", dtype=torch.bfloat16), behaviours=[SMALL], **NO_PROGRESS)
+    full = ih.score_behaviours(reading_model("with_mlps", dtype=torch.float32), behaviours=[SMALL], **NO_PROGRESS)
+    for name in ("pattern_matching", "pattern_matching_baseline", "pattern_matching_attribution"):
+        np.testing.assert_allclose(half[name], full[name], atol=0.05)
+
+
+def test_the_model_and_its_tokenizer_are_left_as_they_were() -> None:
+    model = reading_model("attention_only")
+    before, written = model.training, model.tokenizer.backend_tokenizer.to_str()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    ih.score_behaviours(model, behaviours=behaviours(), **NO_PROGRESS)
+    assert model.training == before
+    assert model.tokenizer.backend_tokenizer.to_str() == written
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
 def test_heads_that_attend_to_everything_alike_get_the_baseline() -> None:
     model = looking_back_model([0, 1])
     scores = ih.score_behaviours(model, behaviours=behaviours(), **NO_PROGRESS)

@@ -53,7 +53,7 @@ def read_texts(
 
 @dataclass(frozen=True)
 class _Places:
-    """Entries of a batch: example, destination, source and weight of each."""
+    """Entries of a batch: example, destination, source and weight of each; on the CPU, which has float64."""
 
     example: Int[Tensor, "entry"]
     query: Int[Tensor, "entry"]
@@ -61,11 +61,11 @@ class _Places:
     weight: Float[Tensor, "entry"]
 
     @classmethod
-    def of(cls, entries: Sequence[Entries], device: torch.device | str) -> "_Places":
+    def of(cls, entries: Sequence[Entries]) -> "_Places":
         flat = [(example, *entry) for example, of_one in enumerate(entries) for entry in of_one]
         columns = zip(*flat, strict=True) if flat else ([], [], [], [])
         example, query, key, weight = (
-            torch.tensor(list(column), dtype=dtype, device=device)
+            torch.tensor(list(column), dtype=dtype)
             for column, dtype in zip(columns, [torch.int64] * 3 + [torch.float64], strict=True)
         )
         return cls(example, query, key, weight)
@@ -87,8 +87,7 @@ class _Batch:
         attributed: bool,
     ) -> None:
         self._model, self._texts, self._tokens, self._attributed = model, texts, tokens, attributed
-        device = model.cfg.device
-        self._places = {name: _Places.of([text.readings[name] for text in texts], device) for name in texts[0].readings}
+        self._places = {name: _Places.of([text.readings[name] for text in texts]) for name in texts[0].readings}
         n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
         self._sums = {name: torch.zeros(len(texts), n_layers, n_heads, dtype=torch.float64) for name in self._places}
         self._added: list[Tensor] = []
@@ -127,19 +126,17 @@ class _Batch:
             pattern, first, layer = attention.pattern, attention.first_query, attention.layer
             for name, places in self._places.items():
                 here = places.among(first, pattern.shape[2])
-                values = pattern[here.example, :, here.query, here.key].double() * here.weight[:, None]
-                summed = values.new_zeros(pattern.shape[:2]).index_add_(0, here.example, values)
-                self._sums[name][:, layer] += summed.cpu()
+                values = pattern[here.example, :, here.query, here.key].cpu().double() * here.weight[:, None]
+                self._sums[name][:, layer].index_add_(0, here.example, values)
             if self._reads is None:
                 return
             added = unscaled_attribution(self._model, attention, self._reads)
             stop = first + added.shape[2]
             here = targets.among(first, added.shape[2])
-            of_entries = added[here.example, :, here.query, here.key].double()
-            of_targets = added.new_zeros(added.shape[0], added.shape[2], added.shape[1], dtype=torch.float64)
+            of_entries = added[here.example, :, here.query, here.key].cpu().double()
+            of_targets = logits[0, :, layer, :, first:stop].transpose(1, 2)
             of_targets.index_put_((here.example, here.query), of_entries, accumulate=True)
-            logits[0, :, layer, :, first:stop] = of_targets.transpose(1, 2).cpu()
-            logits[1, :, layer, :, first:stop] = added.sum(dim=-1, dtype=torch.float64).cpu()
+            logits[1, :, layer, :, first:stop] = added.sum(dim=-1).cpu().double()
 
         return visit
 

@@ -102,7 +102,8 @@ class InductionVerdict:
         if not self.positional_heads:
             return found
         named = ", ".join(f"{head} (period {self._best_period(head)})" for head in self.positional_heads)
-        return f"{found}; {named} matches by position, at fixed distances only"
+        verb = "match" if len(self.positional_heads) > 1 else "matches"
+        return f"{found}; {named} {verb} by position, at fixed distances only"
 
     def _best_period(self, head: HeadIndex) -> int:
         scores = self.repeated.value.sel(layer=head[0], head=head[1])

@@ -331,3 +331,15 @@ def test_models_without_room_for_a_kind_say_so_and_have_the_others() -> None:
         "four_token_prefix takes at least 24 positions and 14 different tokens; this model has 22 positions and 12 "
         "tokens to draw from"
     )
+
+
+def test_chance_is_measured_for_every_kind() -> None:
+    model = tiny_model("attention_only")
+    model.tokenizer = tokenizer_of_words()
+    names = list(ih.INDUCTION_KINDS)
+    for kind in ("shuffled_tokens", "random_weights"):
+        null = ih.null_scores(model, kind=kind, evaluators=names, n_draws=2, n_examples=3, progress=False)
+        for name in names:
+            assert null[name].notnull().all(), name
+    scores = ih.score_heads(model, evaluators=names, n_examples=3)
+    assert ((scores.p_value("two_token_prefix", null) > 0) & (scores.p_value("two_token_prefix", null) <= 1)).all()

@@ -108,6 +108,9 @@ PAGES: dict[str, Page] = {
         },
         given=False,
     ),
+    "docs/uncertainty.md": Page(
+        {"demo_training(0)": "ih.TrainConfig(n_steps=4, batch_size=8, lr=3e-3, n_held_out=4)"}, given=False
+    ),
     "docs/behaviours.md": Page(
         {
             **_FEW_BEHAVIOURS,

@@ -16,9 +16,10 @@ from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import InputError
 from ih_lens.measure.forward import LOGITS_PER_CHUNK, check_measurable, measuring
 from ih_lens.measure.head_evaluators._places import prefix_targets
-from ih_lens.measure.head_reading import HeadReading, Side, read_head, require_linear_reading
+from ih_lens.measure.head_reading import HeadReading, Side
 from ih_lens.measure.match_terms import matching_tokens, prefix_matching_of
 from ih_lens.measure.numerics import widen
+from ih_lens.measure.read_head import read_head, require_linear_reading
 from ih_lens.results import to_numpy
 from ih_lens.statistics import standard_error
 from ih_lens.types import HeadIndex, HeadSpelling, Hook, ModelLike

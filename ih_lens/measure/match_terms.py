@@ -12,17 +12,9 @@ from ih_lens.measure.attention import measurable_tokens
 from ih_lens.measure.copied_logit import copied_first, copied_reads, copying_obstacle
 from ih_lens.measure.head_evaluators._places import prefix_targets
 from ih_lens.measure.head_evaluators.prefix_matching import PrefixMatchingEvaluator
-from ih_lens.measure.head_reading import (
-    ATTENTION_BIAS,
-    HeadReading,
-    Side,
-    earlier_heads,
-    head_batches,
-    read_head,
-    require_linear_reading,
-    term_names,
-)
+from ih_lens.measure.head_reading import ATTENTION_BIAS, HeadReading, Side, earlier_heads, term_names
 from ih_lens.measure.provenance import provenance
+from ih_lens.measure.read_head import head_batches, read_head, require_linear_reading
 from ih_lens.models.matmul import fastest_float32
 from ih_lens.results import json_safe, to_numpy
 from ih_lens.types import HeadSpelling, ModelLike

@@ -10,16 +10,10 @@ from torch import Tensor
 
 from ih_lens.errors import CapabilityError, InputError
 from ih_lens.measure.head_evaluators.prefix_matching import prefix_matching_offset_scan
-from ih_lens.measure.head_reading import (
-    POSITIONS,
-    HeadReading,
-    head_batches,
-    read_layer,
-    require_linear_reading,
-    term_names,
-)
+from ih_lens.measure.head_reading import POSITIONS, HeadReading, term_names
 from ih_lens.measure.match_terms import match_weights, matching_tokens, prefix_matching_of, weighted_keys
 from ih_lens.measure.provenance import provenance
+from ih_lens.measure.read_head import head_batches, read_layer, require_linear_reading
 from ih_lens.models.matmul import fastest_float32
 from ih_lens.results import json_safe, to_numpy
 from ih_lens.types import HeadIndex, HeadSpelling, ModelLike

@@ -58,11 +58,11 @@ class LiteralCopying(Behaviour):
     def texts(self, model: ModelLike, *, seed: int = 0) -> BehaviourTexts:
         """Examples drawn from the text, at random places."""
         one_of("layout", self.layout, LAYOUTS)
+        ids, source = text_ids(model, self.text)
         if model.cfg.n_ctx < _SHORTEST:
             raise CapabilityError(
                 f"literal copying needs a context of at least {_SHORTEST} tokens, and this model has {model.cfg.n_ctx}"
             )
-        ids, source = text_ids(model, self.text)
         start = choose_start_token(model, self.bos)
         n_pos = self._length(model.cfg.n_ctx, len(ids))
         span = min(at_least("span", self.span, 2), n_pos // _SPANS_APART - 1)

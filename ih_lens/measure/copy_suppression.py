@@ -15,7 +15,7 @@ from ih_lens.errors import CapabilityError
 from ih_lens.head_spread import WITHOUT_EXAMPLES, HeadSpread
 from ih_lens.measure.attention import batches, measurable_tokens
 from ih_lens.measure.forward import LOGITS_PER_CHUNK, measuring
-from ih_lens.measure.numerics import widen
+from ih_lens.measure.numerics import ScoreWatch, require_finite_pass, widen
 from ih_lens.measure.provenance import provenance
 from ih_lens.models.capabilities import differing_vocabularies, require_direct_path
 from ih_lens.models.effective import (
@@ -92,6 +92,7 @@ def copy_suppression(
         the first.
 
     Raises:
+        NumericsError: if the run gives NaN or infinity, with layer and head.
         CapabilityError: if the heads' outputs do not reach the logits linearly, or output vocabularies differ.
         InputError: if the weights or tokens cannot be used.
 
@@ -140,6 +141,7 @@ class _Batch:
         effect: per layer, what is moved from there to its logit, before the final scale.
         queries: per layer, where something is predicted that occurs earlier [batch, query].
         scale: of the final norm; None where there is none.
+        is_finite: whether everything that was read is.
     """
 
     model: Any
@@ -149,20 +151,25 @@ class _Batch:
     effect: list[Tensor] = field(default_factory=list)
     queries: list[Tensor] = field(default_factory=list)
     scale: Tensor | None = None
+    is_finite: bool = True
 
     def measure(self) -> tuple[Float[Tensor, "batch layer head"], Float[Tensor, "batch layer head"]]:
         """Attention to predicted tokens, and the effect on their logits; NaN for examples without such a query."""
         hooks = [hook for layer in range(self.model.cfg.n_layers) for hook in self._hooks(layer)]
         if self.model.cfg.normalization_type is not None:
             hooks.append(("ln_final.hook_scale", self._keep_scale))
+        watch = ScoreWatch(self.model, range(self.model.cfg.n_layers), widens=True)
         with measuring(self.model), fastest_float32():
-            self.model.run_with_hooks(self.tokens, return_type=None, fwd_hooks=hooks)
+            self.model.run_with_hooks(self.tokens, return_type=None, fwd_hooks=[*watch.hooks, *hooks])
+            watch.check(self.tokens)
+            if not self.is_finite:  # else what is not predicted would pass for what went wrong
+                require_finite_pass(self.model, self.tokens)
         effect = torch.stack(self.effect, dim=1)
         if self.scale is not None:
             effect = effect / self.scale[:, None, None, :, 0].to(effect)
         n_queries = torch.stack(self.queries, dim=1).sum(dim=-1)[..., None]
         attention = torch.stack(self.attention, dim=1).sum(dim=-1) / n_queries
-        return attention.cpu(), (effect.sum(dim=-1) / n_queries).cpu()
+        return attention, effect.sum(dim=-1) / n_queries
 
     def _keep_scale(self, scale: Tensor, hook: Any) -> None:  # noqa: ARG002
         self.scale = widen(scale)
@@ -196,16 +203,18 @@ class _Batch:
     ) -> None:
         """Attention to earlier occurrences of the predicted tokens, and what it moves to their logits."""
         predicted = self.lens.predicted(stream)
-        occurs = (predicted[:, :, None] == self.tokens[:, None, :]).tril(-1)
-        places = occurs & (predicted != self.tokens)[:, :, None]
+        tokens = self.tokens.to(predicted.device)
+        occurs = (predicted[:, :, None] == tokens[:, None, :]).tril(-1)
+        places = occurs & (predicted != tokens)[:, :, None]
         own_values = values.repeat_interleave(pattern.shape[1] // values.shape[2], dim=2)
         moved = own_values - value_bias(self.model, layer).to(values)
         columns = unembedding_columns(self.model, predicted).to(values)
         reads = torch.einsum("bqm,hdm->bqhd", columns, layer_matrix(self.model, "W_O", layer).to(values))
         attended = pattern * places[:, None]
-        self.attention.append(attended.sum(dim=-1))
-        self.effect.append((attended * torch.einsum("bkhd,bqhd->bhqk", moved, reads)).sum(dim=-1))
-        self.queries.append(places.any(dim=-1))
+        self.attention.append(attended.sum(dim=-1).cpu())
+        self.effect.append((attended * torch.einsum("bkhd,bqhd->bhqk", moved, reads)).sum(dim=-1).cpu())
+        self.queries.append(places.any(dim=-1).cpu())
+        self.is_finite &= all(bool(part.isfinite().all()) for part in (stream, values, pattern))
 
 
 class _Lens:

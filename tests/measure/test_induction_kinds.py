@@ -343,3 +343,16 @@ def test_chance_is_measured_for_every_kind() -> None:
             assert null[name].notnull().all(), name
     scores = ih.score_heads(model, evaluators=names, n_examples=3)
     assert ((scores.p_value("two_token_prefix", null) > 0) & (scores.p_value("two_token_prefix", null) <= 1)).all()
+
+
+@pytest.mark.parametrize("weight", ["blocks.0.attn.b_V", "blocks.1.attn.b_Q"])
+def test_copy_suppression_tells_of_numbers_that_overflow(weight: str) -> None:
+    model = tiny_model("with_mlps", dtype=torch.float16)
+    parameter = dict(model.named_parameters())[weight]
+    parameter.data[1] = 6e4
+    if weight.endswith("b_Q"):
+        model.blocks[1].attn.b_K.data[1] = 6e4
+    else:
+        model.blocks[0].attn.W_O.data[1] = 9e3
+    with pytest.raises(ih.NumericsError, match=f"layer {weight[7]}"):
+        ih.copy_suppression(model, random_tokens(model, length=40))

@@ -60,8 +60,8 @@ def loss_spikes(
     values = curve.to_numpy().astype(np.float64)
     if values.ndim != 1 or len(values) < 2 * width + 1 or not np.isfinite(values).all():
         raise InputError(
-            f"losses: expected a curve of finite losses over at least {2 * width + 1} snapshots, got {curve.dims} of "
-            f"{curve.shape}; stack the snapshots, or use a smaller width"
+            f"losses: expected a curve of finite losses over at least {2 * width + 1} snapshots, got "
+            f"{dict(curve.sizes) or 'those of one'}; stack the snapshots, or use a smaller width"
         )
     middle = _medians(values, width)
     baseline = values[middle]

@@ -1,13 +1,17 @@
 """Every case by name."""
 
-from benchmarks import ablation, evaluators, kinds, scale, training, workers
+from benchmarks import ablation, behaviours, evaluators, kinds, mechanism, scale, training, workers
 from benchmarks.harness import Case
 from benchmarks.plan import Plan
 
 
 def all_cases(plan: Plan) -> list[Case]:
     """The rows with two sides, in the order of the table."""
-    return [case for part in (ablation, evaluators, kinds, training, workers) for case in part.cases(plan)]
+    return [
+        case
+        for part in (ablation, evaluators, kinds, mechanism, behaviours, training, workers)
+        for case in part.cases(plan)
+    ]
 
 
 def find_case(name: str, plan: Plan) -> Case:

@@ -17,10 +17,10 @@ PAGE = "docs/extending.md"
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def names(tmp_path_factory: pytest.TempPathFactory, prepared: Prepared) -> Iterator[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
-        yield run_page(PAGE, folder, Prepared(folder), patch)
+        yield run_page(PAGE, folder, prepared, patch)
 
 
 def test_the_evaluator(names: dict[str, Any]) -> None:
@@ -30,6 +30,25 @@ def test_the_evaluator(names: dict[str, Any]) -> None:
     _, cache = model.run_with_cache(ih.random_tokens(model, length=9))
     expected = cache["blocks.1.attn.hook_pattern"][:, :, 1:, 0].mean(dim=(0, 2))
     assert abs(scores.to_tensor("first_token")[1] - expected).max() < 1e-9
+
+
+def test_the_behaviour_looks_at_the_name_that_came_once(names: dict[str, Any]) -> None:
+    gpt2, behaviour = names["gpt2"], names["IndirectObject"]()
+    made = behaviour.texts(gpt2)
+    first = made.texts[0]
+    ((destination, sources),) = first.targets.items()
+    ids = gpt2.tokenizer.encode("Mary")
+    shown = [gpt2.tokenizer.decode([first.ids[source] for source in sources]).strip(), gpt2.tokenizer.decode(ids)]
+    assert shown == ["Mary", "Mary"]
+    assert gpt2.tokenizer.decode(first.ids[destination + 1 :]).strip() == "Mary"
+    assert made.controls[0].targets == first.targets
+    attention = []
+    for text in made.texts:
+        _, cache = gpt2.run_with_cache(torch.tensor([text.ids]))
+        ((query, keys),) = text.targets.items()
+        attention.append(cache["blocks.5.attn.hook_pattern"][0, 5, query, list(keys)].sum())
+    assert len(attention) == 24
+    assert names["found"].head("L5H5")["indirect_object"] == pytest.approx(torch.stack(attention).mean().item(), abs=1e-5)
 
 
 def test_the_ablation_keeps_values_and_renews_patterns(names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

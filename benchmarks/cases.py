@@ -1,6 +1,6 @@
 """Every case by name."""
 
-from benchmarks import ablation, behaviours, evaluators, kinds, mechanism, scale, training, workers
+from benchmarks import ablation, behaviours, evaluators, kinds, mechanism, open_questions, scale, training, workers
 from benchmarks.harness import Case
 from benchmarks.plan import Plan
 
@@ -9,7 +9,7 @@ def all_cases(plan: Plan) -> list[Case]:
     """The rows with two sides, in the order of the table."""
     return [
         case
-        for part in (ablation, evaluators, kinds, mechanism, behaviours, training, workers)
+        for part in (ablation, evaluators, kinds, mechanism, behaviours, open_questions, training, workers)
         for case in part.cases(plan)
     ]
 

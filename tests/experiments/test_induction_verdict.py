@@ -4,7 +4,7 @@ import torch
 
 import ih_lens as ih
 from ih_lens.measure.period_scores import drawn_periods
-from tests.helpers import tiny_model
+from tests.helpers import ZOO, tiny_model
 
 
 def test_scores_by_period_are_those_of_prefix_matching() -> None:
@@ -62,3 +62,16 @@ def test_a_model_trained_on_one_period_is_no_induction_model(period: int, tmp_pa
     assert not verdict.is_induction_model
     assert verdict.positional_heads
     assert f"(period {period}" in str(verdict) or f"(period {2 * period}" in str(verdict)
+
+
+@pytest.mark.parametrize("kind", ZOO)
+def test_every_kind_of_model_is_judged(kind: str) -> None:
+    model = tiny_model(kind)
+    verdict = ih.induction_verdict(model, n_examples=3)
+    assert verdict.kind.shape == (model.cfg.n_layers, model.cfg.n_heads)
+    assert set(verdict.kind.values.ravel().tolist()) <= {"induction", "positional", "unclear", "other"}
+    assert len(verdict.to_dataframe()) == model.cfg.n_layers * model.cfg.n_heads
+    assert verdict.periods == list(drawn_periods(model))
+    if kind == "local":  # layer 1 sees 8 positions, and no target is so near at the longest period
+        assert verdict.minimum[1].isnull().all()
+        assert (verdict.kind[1] != "induction").all()

@@ -137,7 +137,7 @@ def _shares(
 
 def _mean(values: Float[np.ndarray, "example *rest"]) -> Float[np.ndarray, "*rest"]:
     """Over the examples that are defined; NaN where none is."""
-    is_defined = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    is_defined = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
     return np.asarray(values[is_defined].mean(axis=0)) if is_defined.any() else np.full(values.shape[1:], np.nan)
 
 

@@ -93,9 +93,13 @@ class BehaviourTable:
         return self.scores.top(f"{one_of('behaviour', behaviour, self.behaviours)}_{EXCESS}", k)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row per head: prefix matching and copying, and for each behaviour attention, its standard error, its
-        baseline, excess and logit attribution.
-        """  # noqa: D205
+        """One row per head: prefix matching, copying, and the main measures of each behaviour.
+
+        These are attention, its standard error, its baseline, the excess, and logit attribution with its baseline.
+
+        Examples:
+            >>> table.to_dataframe().nlargest(3, "translation_excess")
+        """
         columns: dict[str, Any] = {name: self.scores[name].to_series() for name in _INDUCTION}
         for name in self.behaviours:
             columns[name] = self.scores[name].to_series()

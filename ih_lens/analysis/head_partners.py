@@ -100,15 +100,16 @@ def head_partners(effects: xr.Dataset, controls: xr.DataArray | None = None) -> 
         natural = effects["natural"].sel(side=side).to_numpy()
         without = effects["without"].sel(side=side).transpose("example", "source").to_numpy()
         shares = _shares(natural[:, None] - without, natural)
+        sources = [str(source) for source in effects["source"].to_numpy()]
         rows = {
             "kind": COMPOSITIONS[str(side)],
-            "source": [str(source) for source in effects["source"].to_numpy()],
+            "source": sources,
             "natural": float(_mean(natural)),
             "without": _mean(without),
             "lost": shares["share"],
             "stderr": shares["share_stderr"],
         }
-        found = [_control(controls, f"{side} {source}", natural) for source in rows["source"]]
+        found = [_control(controls, f"{side} {source}", natural) for source in sources]
         columns = {name: [row[place] for row in found] for place, name in enumerate(_CONTROL_COLUMNS)}
         table = pd.DataFrame({**rows, **columns})
         tables.append(table.sort_values("lost", ascending=False, kind="stable"))

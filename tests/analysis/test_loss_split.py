@@ -112,7 +112,7 @@ def test_parts_tell_better_prediction_from_changing_shares() -> None:
 
 def test_standard_errors_of_the_parts_cover_the_truth() -> None:
     generator, found = np.random.default_rng(0), []
-    for _ in range(200):
+    for _ in range(100):
         easy = torch.from_numpy(generator.random((60, 12)) < np.linspace(0.2, 0.7, 12))
         full = np.where(easy[:, 1:].numpy(), 1.0, 3.0) + generator.normal(0, 0.5, (60, 11))
         classes = {"easy": easy, "rest": ~easy}
@@ -120,8 +120,8 @@ def test_standard_errors_of_the_parts_cover_the_truth() -> None:
         shifted = parts.value.sel(part="changing shares").item()
         truth = -2.0 * (0.5 / 11 * 8)
         found.append((shifted - truth) / parts.stderr.sel(part="changing shares").item())
-    assert 0.9 < np.std(found) < 1.12
-    assert abs(np.mean(found)) < 0.2
+    assert 0.85 < np.std(found) < 1.15
+    assert abs(np.mean(found)) < 0.3
 
 
 def test_measured_in_pieces_it_is_the_same_as_from_all_losses() -> None:

@@ -15,7 +15,7 @@ from ih_lens.viz.head_lines import depth_key
 _HEAD_WIDTH = 24
 _MARGIN = {"l": style.LEFT, "r": style.RIGHT, "t": style.TOP, "b": style.BOTTOM + 16}
 _CENTRAL = (0.025, 0.975)
-_STEMS = {"thickness": 1.4, "width": 4, "color": "#555555"}
+_STEMS = {"thickness": 1.4, "width": 4, "color": style.GREY}
 
 
 def plot_head_intervals(
@@ -78,7 +78,7 @@ def plot_head_intervals(
     text = [name.replace("+", "<br>") for name in names]
     figure.update_xaxes(
         type="category",
-        title={"text": "head" if of_heads else "heads ablated together", "standoff": 8},
+        title={"text": "head" if of_heads else "group (heads ablated together)", "standoff": 8},
         tickvals=names,
         ticktext=text,
         tickangle=-60 if of_heads else 0,
@@ -124,7 +124,7 @@ def plot_null_distribution(
             x=draws,
             xbins=bins,
             histnorm="probability",
-            marker={"color": "#B0B0B0"},
+            marker={"color": style.PALE},
             name="by chance",
             hovertemplate="%{x}: %{y:.1%} of the draws<extra></extra>",
         ),
@@ -197,7 +197,7 @@ def _null_bars(null: xr.DataArray, values: xr.DataArray, flat: list[int], names:
         base=low,
         y=high - low,
         width=0.9,
-        marker={"color": "#D5D5D5", "line": {"width": 2, "color": "#B0B0B0"}},  # seen however narrow
+        marker={"color": style.PALE, "line": {"width": 2, "color": style.FAINT}},  # seen however narrow
         name="95 % of the<br>null",
         hovertemplate="null: %{base:.3f} to %{customdata:.3f}<extra></extra>",
         customdata=high,

@@ -4,26 +4,24 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ih_lens.data.random_tokens import repeated_random_tokens
 from ih_lens.data.start_tokens import start_token
 from ih_lens.errors import InputError
 from ih_lens.measure.attention import AttentionReduction, attention_window, batches
 from ih_lens.measure.fused_attention import LayerAttention
-from ih_lens.measure.head_evaluators._base import AttentionEvaluator, fitting_length, layers_named
+from ih_lens.measure.head_evaluators._base import AttentionEvaluator, layers_named
+from ih_lens.measure.head_evaluators._repeated import RepeatedTokensEvaluator
 from ih_lens.types import ModelLike
 from ih_lens.validate import start_column, token_batch
 
 Weights = Float[Tensor, "example query_pos key_pos"]
 Places = Callable[[Int[Tensor, "example pos"]], Weights]
 """How much attention to each place counts: 1 for targets, negative for what they are compared with, else 0."""
-
-Repeated = TypeVar("Repeated", bound="RepeatedPlacesEvaluator")
 
 
 @dataclass(frozen=True)
@@ -63,30 +61,10 @@ class PlacesEvaluator(AttentionEvaluator):
 
 
 @dataclass(frozen=True)
-class RepeatedPlacesEvaluator(PlacesEvaluator):
+class RepeatedPlacesEvaluator(RepeatedTokensEvaluator, PlacesEvaluator):
     """The same on repeated random tokens, those of prefix matching."""
 
-    settings: ClassVar[tuple[str, ...]] = ("length", "repeats", "n_examples", "bos")
     needs: ClassVar[str] = "tokens must recur, as those of repeated_random_tokens(model) do"
-
-    length: int = 25
-    repeats: int = 4
-
-    def fitted(self: Repeated, model: ModelLike) -> Repeated:
-        """With a period that fits the model's context as often as it is repeated."""
-        return self.configured(length=fitting_length(model, self.length, self.repeats, self.bos))
-
-    def tokens(
-        self,
-        model: ModelLike,
-        *,
-        seed: int = 0,
-        text: Int[Tensor, "text_example text_pos"] | None = None,  # noqa: ARG002
-    ) -> Int[Tensor, "example pos"]:
-        """Repeated random tokens."""
-        return repeated_random_tokens(
-            model, length=self.length, repeats=self.repeats, n_examples=self.n_examples, seed=seed, bos=self.bos
-        )
 
 
 def prefix_targets(

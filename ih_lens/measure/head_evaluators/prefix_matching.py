@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ih_lens.data.random_tokens import repeated_random_tokens
 from ih_lens.data.start_tokens import start_token
 from ih_lens.errors import InputError
 from ih_lens.measure.attention import (
@@ -20,8 +19,9 @@ from ih_lens.measure.attention import (
     measure_attention,
 )
 from ih_lens.measure.fused_attention import LayerAttention
-from ih_lens.measure.head_evaluators._base import AttentionEvaluator, fitting_length, layers_named
+from ih_lens.measure.head_evaluators._base import layers_named
 from ih_lens.measure.head_evaluators._places import out_of_reach, prefix_targets
+from ih_lens.measure.head_evaluators._repeated import RepeatedTokensEvaluator
 from ih_lens.types import ModelLike
 from ih_lens.validate import at_least, one_of, start_column, token_batch
 
@@ -103,7 +103,7 @@ def prefix_matching_offset_scan(
 
 
 @dataclass(frozen=True)
-class PrefixMatchingEvaluator(AttentionEvaluator):
+class PrefixMatchingEvaluator(RepeatedTokensEvaluator):
     """Prefix matching on random tokens, repeated after a start token."""
 
     name: ClassVar[str] = "prefix_matching"
@@ -112,28 +112,6 @@ class PrefixMatchingEvaluator(AttentionEvaluator):
         "attention summed over the tokens after earlier occurrences of the present token; mean over queries that "
         "have such targets, then over examples"
     )
-    settings: ClassVar[tuple[str, ...]] = ("length", "repeats", "n_examples", "bos")
-
-    length: int = 25
-    repeats: int = 4
-    n_examples: int = 10
-    bos: int | str | None = "auto"
-
-    def fitted(self, model: ModelLike) -> "PrefixMatchingEvaluator":
-        """With a period that fits the model's context as often as it is repeated."""
-        return self.configured(length=fitting_length(model, self.length, self.repeats, self.bos))
-
-    def tokens(
-        self,
-        model: ModelLike,
-        *,
-        seed: int = 0,
-        text: Int[Tensor, "text_example text_pos"] | None = None,  # noqa: ARG002
-    ) -> Int[Tensor, "example pos"]:
-        """Repeated random tokens."""
-        return repeated_random_tokens(
-            model, length=self.length, repeats=self.repeats, n_examples=self.n_examples, seed=seed, bos=self.bos
-        )
 
     def undefined(self, model: ModelLike, tokens: Int[Tensor, "example pos"]) -> str | None:
         """Local attention must reach back to the token after the last occurrence."""

@@ -54,6 +54,8 @@ def tables(record: Record) -> str:
     parts = [_circumstances(record)]
     if record["rows"]:
         parts += ["## Ratios", _ratios(record["rows"]), _below(record["rows"])]
+    if "beyond" in record:
+        parts += ["## Cost of what goes beyond the paper", *_beyond(record["beyond"])]
     if "demo" in record:
         parts += ["## The demo", _demo(record["demo"])]
     if "scale" in record:
@@ -126,6 +128,28 @@ def _ratio_row(row: Record) -> Sequence[str]:
 def _below(rows: Sequence[Record]) -> str:
     missed = [f"`{row['name']}`" for row in rows if row["reached"] is False]
     return f"Below what was asked for: {', '.join(missed) or 'none'}."
+
+
+def _beyond(expenses: Sequence[Record]) -> list[str]:
+    lines = [
+        (
+            f"`{expense['name']}`: {expense['work']}",
+            _short(expense["seconds"]),
+            _short(expense["processor_seconds"]),
+            _megabytes(expense["extra_bytes"]),
+            f"{expense['load']:.1f}",
+        )
+        for expense in expenses
+    ]
+    total, working = (sum(expense[name] for expense in expenses) for name in ("seconds", "processor_seconds"))
+    return [
+        "One call of each on a random model of GPT-2 small's shape (12 layers, 12 heads, d_model 768, a vocabulary of "
+        "50257, 1024 tokens of context) in one thread, after one on a tiny model. The load is that of the machine, a "
+        "mean over the last minute of the call: where it is above the number of cores, the call waited for others, its "
+        "seconds are an upper bound, and the processor's are nearer to what an idle machine takes.",
+        _table(("call", "seconds", "processor seconds", "peak MB", "load"), lines),
+        f"All of it: {total:.0f} s, {working:.0f} s of the processor.",
+    ]
 
 
 def _demo(demo: Record) -> str:

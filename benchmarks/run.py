@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from benchmarks import demo, paper_row, scale
+from benchmarks import beyond, demo, paper_row, scale
 from benchmarks.cases import all_cases, find_case
 from benchmarks.harness import Case, Timing, interleave
 from benchmarks.machine import best_of, describe_machine, matmul_ceilings, one_thread
@@ -85,7 +85,8 @@ def _measure(name: str, plan: Plan, record: dict[str, Any]) -> str:
 def _extras(plan: Plan) -> dict[str, Callable[[Plan], Any]]:
     """What is not a row of ratios."""
     on_card = {"paper-row": _paper_row}
-    return {"scale": _scale, "demo": _demo} if plan.device == "cpu" else {"scale": _scale, **on_card}
+    everywhere = {"beyond": _beyond, "scale": _scale}
+    return {**everywhere, "demo": _demo} if plan.device == "cpu" else {**everywhere, **on_card}
 
 
 def _row(case: Case, plan: Plan) -> dict[str, Any]:
@@ -146,6 +147,10 @@ def _demo(plan: Plan) -> dict[str, Any]:
         "target_seconds": _DEMO_TARGET_SECONDS,
         "agrees": measured.difference <= 1e-4,
     }
+
+
+def _beyond(plan: Plan) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(expense) for expense in beyond.measure(plan)]
 
 
 def _paper_row(plan: Plan) -> dict[str, Any]:

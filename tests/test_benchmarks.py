@@ -59,6 +59,16 @@ def test_costs_over_scale_and_the_paper_row_are_measured() -> None:
     assert paper_row.measure(PLAN).operations > 0
 
 
+def test_what_goes_beyond_the_paper_has_its_cost() -> None:
+    record = run.run(Plan(tiny=True, quick=True), ["beyond"], "make bench", lambda _: None)
+    assert not run.wrong(record)
+    calls = {expense["name"].partition("(")[0] for expense in record["beyond"]}
+    assert calls <= set(dir(ih))
+    assert all(expense["processor_seconds"] > 0 for expense in record["beyond"])
+    page = report.page(record)
+    assert all(f"| `{expense['name']}`: {expense['work']} |" in page for expense in record["beyond"])
+
+
 def test_the_demo_is_extrapolated(tmp_path: Path) -> None:
     specs = [demo_series()["Attention only"][1], demo_series()["Smeared keys"][0]]
     config = ih.TrainConfig(n_steps=2, batch_size=4, lr=1e-3, snapshots=ih.every(2), n_held_out=4)

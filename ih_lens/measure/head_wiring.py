@@ -20,6 +20,7 @@ from ih_lens.measure.head_reading import HeadReading, Side
 from ih_lens.measure.match_terms import matching_tokens, prefix_matching_of
 from ih_lens.measure.numerics import widen
 from ih_lens.measure.read_head import read_head, require_linear_reading
+from ih_lens.models.matmul import fastest_float32
 from ih_lens.results import to_numpy
 from ih_lens.statistics import standard_error
 from ih_lens.types import HeadIndex, HeadSpelling, Hook, ModelLike
@@ -138,7 +139,7 @@ def _measured(
     """A measure of every example along every path."""
     size = batch_size or max(1, LOGITS_PER_CHUNK // (tokens.shape[1] * max(model.cfg.d_vocab_out, model.cfg.d_model)))
     parts: list[Tensor] = []
-    with measuring(model):
+    with measuring(model), fastest_float32():
         for batch in tokens.detach().to("cpu", torch.int64).split(size):
             reading = read_head(model, reader, batch)
             hooks = [_hooks(source, reader, _removed(reading, source, path)) for path in PATHS]

@@ -144,7 +144,9 @@ GIVEN: dict[str, dict[str, Give]] = {
     },
     "ablation_effects": _PAIRED,
     "in_context_learning_estimate": {"losses": _losses_of_many},
-    "BehaviourTable.top": {"table": lambda prepared: prepared["behaviours"]},
+    **dict.fromkeys(
+        ("BehaviourTable.to_dataframe", "BehaviourTable.top"), {"table": lambda prepared: prepared["behaviours"]}
+    ),
     **dict.fromkeys(("BehaviourTable", "LiteralCopying", "score_behaviours", "viz.plot_behaviours"), READS_TEXT),
     "in_context_learning_score": {"losses": _one(-1)},
     "in_context_learning_difference": {"plain": _one(0), "smeared": _one(-1)},

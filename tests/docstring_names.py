@@ -116,6 +116,7 @@ CYCLE: dict[str, Give] = {
 FEW: dict[str, Give] = {"evals": lambda prepared: ih.EvalSet.from_tokens(prepared["tokens"][:2, :32])}
 VIEW: dict[str, Give] = {"view": _view}
 READS_TEXT: dict[str, Give] = {"model": lambda prepared: prepared["gpt2"]}
+BEHAVIOURS: dict[str, Give] = {"table": lambda prepared: prepared["behaviours"]}
 OTHERS: dict[str, Give] = {"others": lambda prepared: prepared["scores"]}
 PAIR: dict[str, Give] = {"losses_1": _over_training(0), "losses_2": _over_training(1)}
 SLOPES: dict[str, Give] = {
@@ -144,9 +145,7 @@ GIVEN: dict[str, dict[str, Give]] = {
     },
     "ablation_effects": _PAIRED,
     "in_context_learning_estimate": {"losses": _losses_of_many},
-    **dict.fromkeys(
-        ("BehaviourTable.to_dataframe", "BehaviourTable.top"), {"table": lambda prepared: prepared["behaviours"]}
-    ),
+    **dict.fromkeys(("BehaviourTable.to_dataframe", "BehaviourTable.top"), BEHAVIOURS),
     **dict.fromkeys(("BehaviourTable", "LiteralCopying", "score_behaviours", "viz.plot_behaviours"), READS_TEXT),
     "in_context_learning_score": {"losses": _one(-1)},
     "in_context_learning_difference": {"plain": _one(0), "smeared": _one(-1)},

@@ -40,8 +40,9 @@ lint: .venv/installed-dev
 types: .venv/installed-dev
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
+# Not --quiet: --strict does not count what that hides.
 docs: .venv/installed-dev
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 check: lint types test docs
 

@@ -40,10 +40,10 @@ def repetition_dominance(
         Over [layer, head, repetitions], means over positions, then over examples that have such positions:
 
         - `attention`: on the sources, 0 to 1; 0 for no repetition, where there is no source;
-        - `attribution`: what the head adds from the sources to the logit of the next token, in nats, final norm's
-          scale applied; what it adds from all others is `attribution_elsewhere`;
+        - `attribution`: what the head adds from the sources to the logit of the next token, in nats, with the final
+            norm's scale; what it adds from all others is `attribution_elsewhere`;
         - `dominance`: attribution over the sum over all heads of |attribution| + |attribution_elsewhere|, -1 to 1: the
-          share of all that heads say of the next token. Their `_stderr` beside the first two.
+            share of all that heads say of the next token. Their `_stderr` beside the first two.
 
         `n_examples` [repetitions] counts examples. NaN where there are none.
 

@@ -60,7 +60,7 @@ def findings(table: ModelAnalysisTable) -> list[str]:
     Raises:
         InputError: if the table has no in-context learning scores.
 
-    Example:
+    Examples:
         >>> for sentence in findings(table):
         ...     print(sentence)
     """

@@ -29,7 +29,7 @@ class TableSettings:
             GPUs, "cuda:1" is that one.
         threads: of PyTorch in each worker; changes numbers only by rounding, so it does not follow from `workers`.
 
-    Example:
+    Examples:
         >>> TableSettings().resolved(48).context_indices
         (5, 47)
     """

@@ -25,7 +25,7 @@ _FORMAT = "ih_lens measurement 1"
 def entry_key(measurement: str, ingredients: Mapping[str, Any]) -> str:
     """The name of an entry: the measurement and a hash of all that its numbers depend on.
 
-    Example:
+    Examples:
         >>> entry_key("losses", {"weights": "abc"}) == entry_key("losses", {"weights": "abd"})
         False
     """

@@ -14,7 +14,7 @@ _MANY = 8
 def tokens_text(n_tokens: int | float) -> str:
     """A number of tokens with three digits.
 
-    Example:
+    Examples:
         >>> tokens_text(312_000), tokens_text(0)
         ('312k', '0')
     """

@@ -39,7 +39,7 @@ class ModelAnalysisTable:
             Training is the dimension `snapshot` with `step` and `tokens_elapsed`.
         record: series, settings, evaluation set, context indices, library versions, what was measured.
 
-    Example:
+    Examples:
         >>> table = ModelAnalysisTable.from_runs(["runs/1L", "runs/2L"])
         >>> table["prefix_matching"]["2L"].isel(snapshot=-1).max().item()
         0.91
@@ -86,7 +86,7 @@ class ModelAnalysisTable:
             DamagedFileError: if a run or a snapshot is damaged.
             WorkerError: if worker processes keep dying; what was measured until then is kept.
 
-        Example:
+        Examples:
             >>> ModelAnalysisTable.from_runs({"plain": [run_1, run_2], "smeared keys": ["runs/1L-smeared"]}, workers=4)
         """
         if workers is not None:

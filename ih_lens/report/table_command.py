@@ -80,7 +80,7 @@ def parse_revisions(text: str) -> Revisions:
     Raises:
         InputError: if it is none of the forms.
 
-    Example:
+    Examples:
         >>> parse_revisions("log"), parse_revisions("20"), parse_revisions("1,2,step4"), parse_revisions("ckpt-a:100")
         ('log', 20, ['1', '2', 'step4'], {'ckpt-a': 100})
     """

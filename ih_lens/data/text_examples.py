@@ -162,11 +162,19 @@ class _TokenStream:
         return ids or (self._more(n_tokens) if batch else ids)
 
 
+def literal_tokenizer(tokenizer: Any) -> Tokenizer | None:
+    """A copy that reads no special token out of a text, where there is a tokenizer of the `tokenizers` library."""
+    if not isinstance(getattr(tokenizer, "backend_tokenizer", tokenizer), Tokenizer):
+        return None
+    own = given_tokenizer(tokenizer)
+    own.encode_special_tokens = True
+    return own
+
+
 def text_encoder(tokenizer: Any) -> Encode:
     """From texts to ids: no special token is added, and none is read out of the text."""
-    if isinstance(getattr(tokenizer, "backend_tokenizer", tokenizer), Tokenizer):
-        own = given_tokenizer(tokenizer)
-        own.encode_special_tokens = True
+    own = literal_tokenizer(tokenizer)
+    if own is not None:
         return lambda texts: [encoding.ids for encoding in own.encode_batch_fast(texts, add_special_tokens=False)]
     options = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
     return lambda texts: [list(tokenizer(text, **options)["input_ids"]) for text in texts]

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from ih_lens.data.start_tokens import choose_start_token
-from ih_lens.data.text_examples import text_encoder
-from ih_lens.data.tokenizer import given_tokenizer
+from ih_lens.data.text_examples import literal_tokenizer, text_encoder
 from ih_lens.errors import CapabilityError
 from ih_lens.models.token_texts import token_texts
 
@@ -71,9 +68,8 @@ def require_tokenizer(model: Any) -> Any:
 
 
 def _with_offsets(model: Any, tokenizer: Any) -> Callable[[str], tuple[list[int], list[tuple[int, int]]]]:
-    if isinstance(getattr(tokenizer, "backend_tokenizer", tokenizer), Tokenizer):
-        own = given_tokenizer(tokenizer)
-        own.encode_special_tokens = True
+    own = literal_tokenizer(tokenizer)
+    if own is not None:
 
         def encode(text: str) -> tuple[list[int], list[tuple[int, int]]]:
             encoding = own.encode(text, add_special_tokens=False)

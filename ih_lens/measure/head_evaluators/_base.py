@@ -14,7 +14,7 @@ from ih_lens.data.start_tokens import start_token
 from ih_lens.errors import CapabilityError
 from ih_lens.measure.attention import AttentionReduction, measurable_tokens, measure_attention
 from ih_lens.types import ModelLike
-from ih_lens.validate import at_least
+from ih_lens.validate import at_least, start_column, token_batch
 
 Evaluator = TypeVar("Evaluator", bound="HeadEvaluator")
 
@@ -80,6 +80,17 @@ class AttentionEvaluator(HeadEvaluator):
         """One score per head, from a run of its own."""
         tokens = measurable_tokens(model, tokens)
         return measure_attention(model, tokens, [self.reduction(model, tokens)], batch_size=batch_size)[0]
+
+
+def check_examples(model: ModelLike, tokens: Tensor, bos: int | str | None) -> None:
+    """Refuse examples that are too short, or lack the start token that an evaluator gives its own.
+
+    Raises:
+        InputError: if they are or do.
+    """
+    token_batch(tokens, min_length=2)
+    if start_token(model, bos) is not None:
+        start_column(tokens)
 
 
 def layers_named(layers: Sequence[int]) -> str:

@@ -10,14 +10,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ih_lens.data.start_tokens import start_token
 from ih_lens.errors import InputError
 from ih_lens.measure.attention import AttentionReduction, attention_window, batches
 from ih_lens.measure.fused_attention import LayerAttention
-from ih_lens.measure.head_evaluators._base import AttentionEvaluator, layers_named
+from ih_lens.measure.head_evaluators._base import AttentionEvaluator, check_examples, layers_named
 from ih_lens.measure.head_evaluators._repeated import RepeatedTokensEvaluator
 from ih_lens.types import ModelLike
-from ih_lens.validate import start_column, token_batch
 
 Weights = Float[Tensor, "example query_pos key_pos"]
 Places = Callable[[Int[Tensor, "example pos"]], Weights]
@@ -51,9 +49,7 @@ class PlacesEvaluator(AttentionEvaluator):
 
     def reduction(self, model: ModelLike, tokens: Int[Tensor, "example pos"]) -> AttentionReduction:
         """Attention to these places."""
-        token_batch(tokens, min_length=2)
-        if start_token(model, self.bos) is not None:
-            start_column(tokens)
+        check_examples(model, tokens, self.bos)
         return places_reduction(model, tokens, self._places_for(model), needs=self.needs)
 
     def _places_for(self, model: ModelLike) -> Places:

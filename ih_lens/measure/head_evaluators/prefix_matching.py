@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ih_lens.data.start_tokens import start_token
 from ih_lens.errors import InputError
 from ih_lens.measure.attention import (
     AttentionReduction,
@@ -19,11 +18,11 @@ from ih_lens.measure.attention import (
     measure_attention,
 )
 from ih_lens.measure.fused_attention import LayerAttention
-from ih_lens.measure.head_evaluators._base import layers_named
+from ih_lens.measure.head_evaluators._base import check_examples, layers_named
 from ih_lens.measure.head_evaluators._places import out_of_reach, prefix_targets
 from ih_lens.measure.head_evaluators._repeated import RepeatedTokensEvaluator
 from ih_lens.types import ModelLike
-from ih_lens.validate import at_least, one_of, start_column, token_batch
+from ih_lens.validate import at_least, one_of
 
 READINGS = ("induction", "printed")
 
@@ -127,9 +126,7 @@ class PrefixMatchingEvaluator(RepeatedTokensEvaluator):
 
     def reduction(self, model: ModelLike, tokens: Int[Tensor, "example pos"]) -> AttentionReduction:
         """That of `prefix_matching_score` with this evaluator's start token."""
-        token_batch(tokens, min_length=2)
-        if start_token(model, self.bos) is not None:
-            start_column(tokens)
+        check_examples(model, tokens, self.bos)
         reduction = prefix_reduction(model, tokens, [0])
         return replace(
             reduction,

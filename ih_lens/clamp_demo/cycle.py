@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from transformer_lens import HookedTransformer
 
 from ih_lens.clamp_demo.sizes import DemoSizes
 from ih_lens.clamping._base import Clamp
@@ -18,6 +17,7 @@ from ih_lens.experiments.plateaus import longest_plateau
 from ih_lens.experiments.race import losses_under, mean_loss, race_conditions
 from ih_lens.experiments.restart_cycle import restart_cycle_references
 from ih_lens.experiments.subcircuits import subcircuits
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.types import HeadIndex
 
 FREE, PREVIOUS, MATCH, FORBIDDEN = "free", "A: previous token", "B: match", "A forbidden"

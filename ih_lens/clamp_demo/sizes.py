@@ -3,12 +3,11 @@
 import dataclasses
 from dataclasses import dataclass
 
-from transformer_lens import HookedTransformerConfig
-
 from ih_lens.data.exemplar_labels import ExemplarLabels
 from ih_lens.data.restart_cycle import RestartCycle
 from ih_lens.experiments.exemplars import exemplar_model
 from ih_lens.models.config import attention_only
+from ih_lens.models.hooked_transformer import HookedTransformerConfig
 from ih_lens.training.config import TrainConfig
 from ih_lens.training.schedule import every
 

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens import HookedTransformer
 from transformer_lens.hook_points import HookPoint
 
 from ih_lens.clamping._base import Place
@@ -16,6 +15,7 @@ from ih_lens.clamping.hooks import in_effect
 from ih_lens.clamping.plan import Clamps, Plan, covers
 from ih_lens.clamping.state import ClampState
 from ih_lens.errors import CapabilityError, InputError
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.types import Hook
 
 _PROBE_LENGTH = 9

@@ -9,7 +9,8 @@ from typing import Any, cast
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
-from transformer_lens import HookedTransformer
+
+from ih_lens.models.hooked_transformer import HookedTransformer
 
 
 @contextmanager

@@ -6,13 +6,13 @@ from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformer_lens import HookedTransformer
 from transformer_lens.hook_points import HookPoint
 
 from ih_lens.clamping._base import Clamp, Place
 from ih_lens.clamping.plan import Clamps, Plan
 from ih_lens.clamping.state import ClampState, Reference
 from ih_lens.errors import CapabilityError, InputError
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.types import Hook
 
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 from torch import Tensor, nn
-from transformer_lens import HookedTransformer
 
 from ih_lens.clamping._base import Clamp, Place
 from ih_lens.clamping.plan import Plan
+from ih_lens.models.hooked_transformer import HookedTransformer
 
 _CUT_OFF = {
     "hook_pattern": ("W_Q", "b_Q", "W_K", "b_K"),

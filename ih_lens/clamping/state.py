@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformer_lens import HookedTransformer
 from transformer_lens.hook_points import HookPoint
 
 from ih_lens.clamping.schedule import During, Schedule, When
 from ih_lens.errors import InputError
+from ih_lens.models.hooked_transformer import HookedTransformer
 
 
 @dataclass(frozen=True)

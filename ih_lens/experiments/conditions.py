@@ -8,11 +8,11 @@ from typing import cast
 import numpy as np
 import pandas as pd
 from torch import Tensor
-from transformer_lens import HookedTransformerConfig
 
 from ih_lens.clamping.plan import Clamps
 from ih_lens.data.corpus import Corpus
 from ih_lens.errors import InputError
+from ih_lens.models.hooked_transformer import HookedTransformerConfig
 from ih_lens.models.runs import Run
 from ih_lens.models.series import ModelSpec
 from ih_lens.training.config import TrainConfig

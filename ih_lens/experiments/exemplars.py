@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformer_lens.hook_points import HookPoint
 
 from ih_lens.clamping._base import Clamp
@@ -17,6 +16,7 @@ from ih_lens.clamping.clamps.shifted_layer import ShiftedLayer
 from ih_lens.data.exemplar_labels import QUERY, ExemplarLabels
 from ih_lens.errors import InputError
 from ih_lens.models.config import attention_only
+from ih_lens.models.hooked_transformer import HookedTransformer, HookedTransformerConfig
 from ih_lens.types import HeadIndex, HeadSpelling
 from ih_lens.validate import head_index
 

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from transformer_lens import HookedTransformer
-
 from ih_lens.clamping._base import Clamp
 from ih_lens.clamping.clamps.frozen import Graft
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.snapshots import Snapshot
 
 

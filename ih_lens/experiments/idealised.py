@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
-from transformer_lens import HookedTransformer
 
 from ih_lens.clamping._base import Clamp, Heads
 from ih_lens.clamping.clamps.head_outputs import ZeroHead
@@ -12,6 +11,7 @@ from ih_lens.clamping.clamps.induction_target import InductionTarget
 from ih_lens.clamping.clamps.previous_token import PreviousToken
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.experiments.race import losses_under
+from ih_lens.models.hooked_transformer import HookedTransformer
 
 
 @dataclass(frozen=True)

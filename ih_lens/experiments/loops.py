@@ -7,7 +7,6 @@ import torch
 import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens import HookedTransformer
 
 from ih_lens.clamping.apply import clamp
 from ih_lens.clamping.clamps.head_outputs import ZeroHead
@@ -20,6 +19,7 @@ from ih_lens.experiments.matched_ablations import groups_like
 from ih_lens.measure.forward import measuring
 from ih_lens.measure.head_output_norms import head_output_norms
 from ih_lens.measure.provenance import provenance
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.progress import with_progress
 from ih_lens.results import json_safe
 from ih_lens.types import HeadIndex, HeadSpelling

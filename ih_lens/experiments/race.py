@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import pandas as pd
-from transformer_lens import HookedTransformer
 
 from ih_lens.clamping._base import Clamp
 from ih_lens.clamping.apply import clamp
@@ -13,6 +12,7 @@ from ih_lens.clamping.plan import Clamps
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import InputError
 from ih_lens.measure.token_losses import token_losses
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.progress import with_progress
 from ih_lens.types import HeadIndex, HeadSpelling
 from ih_lens.validate import one_of

@@ -1,12 +1,11 @@
 """Conditions that give a language model parts of the induction circuit, while it learns the rest."""
 
-from transformer_lens import HookedTransformerConfig
-
 from ih_lens.clamping._base import Clamp
 from ih_lens.clamping.clamps.forbid import Forbid
 from ih_lens.clamping.clamps.ideal_copying import IdealOV
 from ih_lens.clamping.clamps.induction_target import InductionTarget
 from ih_lens.clamping.clamps.previous_token import PreviousToken
+from ih_lens.models.hooked_transformer import HookedTransformerConfig
 from ih_lens.types import HeadIndex, HeadSpelling
 from ih_lens.validate import head_index
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import pandas as pd
-from transformer_lens import HookedTransformer
 
 from ih_lens.clamping._base import Clamp
 from ih_lens.clamping.clamps.head_outputs import ZeroHead
@@ -13,6 +12,7 @@ from ih_lens.clamping.plan import Plan
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import InputError
 from ih_lens.experiments.race import mean_loss
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.progress import with_progress
 from ih_lens.types import HeadIndex, HeadSpelling
 

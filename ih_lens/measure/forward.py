@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
-from transformer_lens import HookedTransformer
 from transformer_lens.utilities.activation_functions import apply_softcap
 
 from ih_lens.data.eval_set import EvalSet
@@ -18,6 +17,7 @@ from ih_lens.measure.numerics import ScoreWatch, widen
 from ih_lens.models.capabilities import require_causal
 from ih_lens.models.folded import FoldedModel
 from ih_lens.models.fused_forward import fused_layers, may_fuse
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.memory import let_memory_be_used_again
 from ih_lens.types import Hook, ModelLike
 from ih_lens.validate import at_least, finite_weights, token_batch

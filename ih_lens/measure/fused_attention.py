@@ -7,9 +7,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens import HookedTransformer
-from transformer_lens.components.layer_norm import LayerNorm
-from transformer_lens.components.layer_norm_pre import LayerNormPre
 
 from ih_lens.models.causal_attention import pattern_blocks
 from ih_lens.models.fused_forward import (
@@ -20,6 +17,7 @@ from ih_lens.models.fused_forward import (
     queries_keys_values,
     score_terms,
 )
+from ih_lens.models.hooked_transformer import HookedTransformer, LayerNorm, LayerNormPre
 from ih_lens.types import ModelLike
 
 EMBEDDING, POSITIONS, FINAL_SCALE = "hook_embed", "hook_pos_embed", "ln_final.hook_scale"

@@ -13,9 +13,9 @@ from typing import Any, Literal, TypeAlias, cast
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from transformer_lens import HookedTransformer
 
 from ih_lens.models.effective import norm_gain, plain_matrix, precise
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.smeared_keys import smear_keys
 from ih_lens.types import HeadIndex, ModelLike
 

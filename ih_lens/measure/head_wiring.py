@@ -9,7 +9,6 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens import HookedTransformer
 from transformer_lens.hook_points import HookPoint
 
 from ih_lens.data.eval_set import EvalSet
@@ -20,6 +19,7 @@ from ih_lens.measure.head_reading import HeadReading, Side
 from ih_lens.measure.match_terms import matching_tokens, prefix_matching_of
 from ih_lens.measure.numerics import widen
 from ih_lens.measure.read_head import read_head, require_linear_reading
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.matmul import fastest_float32
 from ih_lens.results import to_numpy
 from ih_lens.statistics import standard_error

@@ -6,10 +6,10 @@ from typing import Any, cast
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
-from transformer_lens import HookedTransformer
 from transformer_lens.hook_points import HookPoint
 
 from ih_lens.errors import NumericsError
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.types import Hook, ModelLike
 
 _HALF = (torch.float16, torch.bfloat16)

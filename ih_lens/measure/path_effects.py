@@ -11,7 +11,6 @@ import torch
 import xarray as xr
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformer_lens import HookedTransformer
 
 from ih_lens.measure.copied_logit import copied_reads, copying_obstacle
 from ih_lens.measure.head_reading import HeadReading, Side, earlier_heads
@@ -19,6 +18,7 @@ from ih_lens.measure.match_terms import matching_tokens, prefix_matching_of, tar
 from ih_lens.measure.provenance import provenance
 from ih_lens.measure.read_head import head_batches, read_head, require_linear_reading
 from ih_lens.models.effective import plain_matrix
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.matmul import fastest_float32
 from ih_lens.results import json_safe, to_numpy
 from ih_lens.types import HeadIndex, HeadSpelling, ModelLike

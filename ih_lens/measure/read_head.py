@@ -6,8 +6,6 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens import HookedTransformer
-from transformer_lens.components.abstract_attention import AbstractAttention
 from transformer_lens.hook_points import HookPoint
 
 from ih_lens.errors import CapabilityError
@@ -16,6 +14,7 @@ from ih_lens.measure.head_reading import BIASES, EMBEDDING, POSITIONS, HeadReadi
 from ih_lens.measure.numerics import widen
 from ih_lens.models.capabilities import require_causal, require_no_post_norms
 from ih_lens.models.effective import plain_matrix, precise
+from ih_lens.models.hooked_transformer import AbstractAttention, HookedTransformer
 from ih_lens.types import HeadIndex, ModelLike
 from ih_lens.validate import at_least
 

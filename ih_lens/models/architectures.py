@@ -3,12 +3,12 @@
 from importlib.metadata import version
 from typing import Any
 
-from transformer_lens.loading_from_pretrained import get_official_model_name
 from transformer_lens.utilities.architectures import classify_architecture
 from transformer_lens.utilities.quantization import quantization_method, unreadable_weight_reason
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ih_lens.errors import CapabilityError
+from ih_lens.models.hooked_transformer import get_official_model_name
 
 CONVERTED = (
     "ApertusForCausalLM",

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformer_lens import HookedEncoder, HookedEncoderDecoder
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.utilities.architectures import POST_NORM_ARCHITECTURES, classify_architecture
 
 from ih_lens.errors import CapabilityError
+from ih_lens.models.hooked_transformer import HookedEncoder, HookedEncoderDecoder
 from ih_lens.types import ModelLike
 
 _PROBE_LENGTH = 6

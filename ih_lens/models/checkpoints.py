@@ -4,15 +4,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from transformer_lens.loading_from_pretrained import (
+from ih_lens.errors import InputError
+from ih_lens.models.hooked_transformer import (
     PYTHIA_CHECKPOINTS,
     PYTHIA_V0_CHECKPOINTS,
     STANFORD_CRFM_CHECKPOINTS,
     get_checkpoint_labels,
     get_official_model_name,
 )
-
-from ih_lens.errors import InputError
 from ih_lens.models.hub_files import list_files
 
 _FILE_OF_CHECKPOINT = re.compile(r"checkpoints/.*_(\d+)\.pth")

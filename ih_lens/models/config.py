@@ -4,9 +4,8 @@ import dataclasses
 import difflib
 from typing import Any, Literal, TypeAlias
 
-from transformer_lens import HookedTransformerConfig
-
 from ih_lens.errors import InputError
+from ih_lens.models.hooked_transformer import HookedTransformerConfig
 from ih_lens.validate import at_least, one_of
 
 Positions: TypeAlias = Literal["shortformer", "standard", "rotary"]

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformer_lens import HookedTransformerConfig
 
 from ih_lens.errors import DamagedFileError
+from ih_lens.models.hooked_transformer import HookedTransformerConfig
 
 _LEFT_OUT = {"device", "n_devices", "seed", "n_params"}
 """What says where a model was run or is computed from the rest; a configuration with a seed would set global ones."""

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformer_lens import HookedTransformer, HookedTransformerConfig
 
+from ih_lens.models.hooked_transformer import HookedTransformer, HookedTransformerConfig
 from ih_lens.models.smeared_keys import add_smeared_keys
 from ih_lens.validate import one_of
 

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens import HookedTransformer, HookedTransformerConfig
-from transformer_lens import loading_from_pretrained as transformer_lens_loading
 
 from ih_lens.errors import CapabilityError, IHLensError, InputError
 from ih_lens.models.architectures import official_name
 from ih_lens.models.construction import build_model
+from ih_lens.models.hooked_transformer import HookedTransformer, HookedTransformerConfig
+from ih_lens.models.hooked_transformer import loading_from_pretrained as transformer_lens_loading
 from ih_lens.models.own_configurations import configuration_fields
 from ih_lens.models.same_logits import probe_tokens
 

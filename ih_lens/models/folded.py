@@ -13,14 +13,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens import HookedTransformer
-from transformer_lens.components.abstract_attention import AbstractAttention
-from transformer_lens.components.layer_norm import LayerNorm
-from transformer_lens.components.layer_norm_pre import LayerNormPre
-from transformer_lens.components.mlps.gated_mlp import GatedMLP
 
 from ih_lens.models.folded_layer import FoldedLayer, FoldedMLP, Reader, Scale
 from ih_lens.models.fused_forward import activate, key_value_parameters, require_fused_forward
+from ih_lens.models.hooked_transformer import AbstractAttention, GatedMLP, HookedTransformer, LayerNorm, LayerNormPre
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -7,22 +7,24 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformer_lens import HookedTransformer
-from transformer_lens.components.abstract_attention import AbstractAttention
-from transformer_lens.components.attention import Attention
-from transformer_lens.components.grouped_query_attention import GroupedQueryAttention
-from transformer_lens.components.layer_norm import LayerNorm
-from transformer_lens.components.layer_norm_pre import LayerNormPre
-from transformer_lens.components.mlps.gated_mlp import GatedMLP
-from transformer_lens.components.mlps.mlp import MLP
-from transformer_lens.components.rms_norm import RMSNorm
-from transformer_lens.components.rms_norm_pre import RMSNormPre
-from transformer_lens.components.transformer_block import TransformerBlock
 from transformer_lens.utilities.architectures import POST_NORM_ARCHITECTURES
 
 from ih_lens.errors import CapabilityError
 from ih_lens.models.causal_attention import causal_attention
 from ih_lens.models.chunked_loss import chunked_loss
+from ih_lens.models.hooked_transformer import (
+    MLP,
+    AbstractAttention,
+    Attention,
+    GatedMLP,
+    GroupedQueryAttention,
+    HookedTransformer,
+    LayerNorm,
+    LayerNormPre,
+    RMSNorm,
+    RMSNormPre,
+    TransformerBlock,
+)
 from ih_lens.models.linear import linear, linear_gelu
 from ih_lens.models.smeared_keys import SmearedKeyAttention, SmearedKeyGroupedQueryAttention, smear_keys
 

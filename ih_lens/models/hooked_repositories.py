@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi, constants, hf_hub_download
 from torch import Tensor
-from transformer_lens import HookedTransformer, HookedTransformerConfig
-from transformer_lens.pretrained.weight_conversions.mingpt import convert_mingpt_weights
-from transformer_lens.pretrained.weight_conversions.neel_solu_old import convert_neel_solu_old_weights
 
 from ih_lens.errors import DamagedFileError, InputError
 from ih_lens.models.construction import build_model
+from ih_lens.models.hooked_transformer import (
+    HookedTransformer,
+    HookedTransformerConfig,
+    convert_mingpt_weights,
+    convert_neel_solu_old_weights,
+)
 from ih_lens.models.hub_errors import explain
 from ih_lens.models.processing import process_weights
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformer_lens import HookedTransformer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -20,6 +19,7 @@ from ih_lens.models.architectures import (
     require_plain_weights,
 )
 from ih_lens.models.conversion import Parts, assemble, take_apart
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.hub_errors import explain
 from ih_lens.models.hub_files import cached_commit
 from ih_lens.models.processing import process_weights

@@ -6,10 +6,10 @@ from typing import Any
 
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from transformer_lens import HookedTransformer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ih_lens.errors import DamagedFileError, InputError
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.hub_errors import explain
 
 _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json")

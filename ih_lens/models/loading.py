@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, TypeAlias, overload
 
 import torch
-from transformer_lens import HookedTransformer
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedModel
 
@@ -15,6 +14,7 @@ from ih_lens.models.architectures import official_name
 from ih_lens.models.capabilities import require_causal
 from ih_lens.models.checkpoints import family_of, published_checkpoints
 from ih_lens.models.hooked_repositories import is_hooked_repository, load_hooked
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.huggingface import load_huggingface, to_hooked
 from ih_lens.models.huggingface_tokenizers import attach, tokenizer_from, tokenizer_of
 from ih_lens.models.origin import Origin, origin_of, record_origin

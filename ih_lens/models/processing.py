@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from transformer_lens import HookedTransformer
 from transformer_lens.utilities.architectures import POST_NORM_ARCHITECTURES
 
 from ih_lens.errors import CapabilityError
+from ih_lens.models.hooked_transformer import HookedTransformer
 
 
 def process_weights(model: HookedTransformer) -> None:

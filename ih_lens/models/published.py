@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformer_lens import HookedTransformerConfig
 
 from ih_lens.errors import IHLensError, InputError, RunError
 from ih_lens.models.checkpoint_choice import Revisions, choose_checkpoints, explicit_checkpoints
 from ih_lens.models.checkpoints import PublishedCheckpoint, family_of, published_checkpoints, repository_of
 from ih_lens.models.config_json import config_from_json
 from ih_lens.models.disk_budget import DiskBudget
+from ih_lens.models.hooked_transformer import HookedTransformerConfig
 from ih_lens.models.hub_errors import explain
 from ih_lens.models.hub_files import commit_of, list_commits, list_files, weights_of
 from ih_lens.models.hub_retries import with_retries

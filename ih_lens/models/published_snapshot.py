@@ -6,12 +6,12 @@ from typing import Any
 import huggingface_hub
 import torch
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from ih_lens.errors import DamagedFileError, DownloadError, InputError
 from ih_lens.models.checkpoints import PublishedCheckpoint
 from ih_lens.models.config_json import config_from_json
 from ih_lens.models.disk_budget import DiskBudget, Weights
+from ih_lens.models.hooked_transformer import HookedTransformer, HookedTransformerConfig
 from ih_lens.models.hub_files import HubFile, cached_file, cached_weights, list_files, small_files, weights_of
 from ih_lens.models.hub_retries import IncompleteDownload, hub_said, with_retries
 from ih_lens.models.loading import load_model

@@ -4,10 +4,10 @@ import copy
 from collections.abc import Callable, Generator
 
 import torch
-from transformer_lens import HookedTransformer
 
 from ih_lens.errors import CapabilityError
 from ih_lens.models.construction import build_model
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.smeared_keys import has_smeared_keys
 from ih_lens.types import ModelLike
 from ih_lens.validate import one_of

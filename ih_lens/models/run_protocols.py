@@ -7,7 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+from ih_lens.models.hooked_transformer import HookedTransformer, HookedTransformerConfig
 
 
 @runtime_checkable

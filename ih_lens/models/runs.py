@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 from jaxtyping import Int
 from torch import Tensor
-from transformer_lens import HookedTransformerConfig
 
 from ih_lens.errors import DamagedFileError
 from ih_lens.models.config_json import config_from_json
 from ih_lens.models.files import entry, file_inside, read_record, read_tensors
+from ih_lens.models.hooked_transformer import HookedTransformerConfig
 from ih_lens.models.snapshots import Snapshot, list_snapshots
 
 RUN_FORMAT = "ih_lens run"

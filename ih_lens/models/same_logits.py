@@ -3,10 +3,10 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens import HookedTransformer
 from transformer_lens.hook_points import HookPoint
 
 from ih_lens.errors import CapabilityError
+from ih_lens.models.hooked_transformer import HookedTransformer
 
 _LENGTH = 32
 _LONGEST_WINDOW = 512

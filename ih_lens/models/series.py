@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from transformer_lens import HookedTransformerConfig
-
 from ih_lens.models.config import attention_only, with_mlps
+from ih_lens.models.hooked_transformer import HookedTransformerConfig
 from ih_lens.validate import at_least, one_of
 
 Scale: TypeAlias = Literal["paper", "gpu", "laptop", "tiny"]

@@ -10,12 +10,10 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformer_lens import HookedTransformer
 from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
-from transformer_lens.components.abstract_attention import AbstractAttention
-from transformer_lens.components.attention import Attention
-from transformer_lens.components.grouped_query_attention import GroupedQueryAttention
 from transformer_lens.hook_points import HookPoint
+
+from ih_lens.models.hooked_transformer import AbstractAttention, Attention, GroupedQueryAttention, HookedTransformer
 
 
 def smear_keys(

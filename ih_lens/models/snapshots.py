@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from ih_lens.errors import DamagedFileError
 from ih_lens.models.config_json import config_from_json
 from ih_lens.models.construction import build_model
 from ih_lens.models.files import entry, file_inside, read_record, read_tensors
+from ih_lens.models.hooked_transformer import HookedTransformer, HookedTransformerConfig
 from ih_lens.models.origin import Origin, record_origin
 from ih_lens.models.tokenizers import attach_tokenizer
 

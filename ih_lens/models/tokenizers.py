@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from transformer_lens import HookedTransformer
 from transformers import PreTrainedTokenizerFast
 
 from ih_lens.errors import DamagedFileError
 from ih_lens.models.files import entry, file_inside, sha256_of
+from ih_lens.models.hooked_transformer import HookedTransformer
 
 TOKENIZER_FILE = "tokenizer.json"
 

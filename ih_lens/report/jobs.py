@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from transformer_lens import HookedTransformer
 
 from ih_lens.atomic import clear_temporaries
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import DamagedFileError, DownloadError, IHLensError
 from ih_lens.models.config_json import config_to_json
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.run_protocols import SnapshotLike
 from ih_lens.parallel import Task, run_tasks, torch_threads
 from ih_lens.progress import progress_bar

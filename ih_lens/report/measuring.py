@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import xarray as xr
-from transformer_lens import HookedTransformer
 
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.measure.ablate_heads import ablate_heads
 from ih_lens.measure.score_heads import score_heads
 from ih_lens.measure.token_losses import token_losses
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.report.settings import TableSettings
 
 

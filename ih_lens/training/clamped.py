@@ -5,12 +5,12 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from transformer_lens import HookedTransformer
 
 from ih_lens.clamping.hooks import in_effect
 from ih_lens.clamping.parameters import cut_off
 from ih_lens.clamping.plan import Plan
 from ih_lens.clamping.state import ClampState
+from ih_lens.models.hooked_transformer import HookedTransformer
 
 
 class ClampedSteps:

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from transformer_lens import HookedTransformer
+
+from ih_lens.models.hooked_transformer import HookedTransformer
 
 
 class FeatureEmbedding(nn.Module):

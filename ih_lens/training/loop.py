@@ -5,9 +5,9 @@ import time
 
 import torch
 from torch import Tensor
-from transformer_lens import HookedTransformer
 
 from ih_lens.errors import RunError
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.training.batches import Batches
 from ih_lens.training.clamped import ClampedSteps
 from ih_lens.training.config import TrainConfig

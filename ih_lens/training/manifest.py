@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Int
 from safetensors.torch import save
 from torch import Tensor
-from transformer_lens import HookedTransformer
 
 from ih_lens.clamping.plan import Plan
 from ih_lens.data.corpus import Corpus
 from ih_lens.models.config_json import config_to_json
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.runs import HELD_OUT_FILE
 from ih_lens.models.smeared_keys import has_smeared_keys
 from ih_lens.models.tokenizers import TOKENIZER_FILE

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import save_file
-from transformer_lens import HookedTransformer
 
 from ih_lens.atomic import TEMPORARY_PREFIX, clear_temporaries, new_folder, to_json_bytes, write_bytes
 from ih_lens.errors import DamagedFileError, RunError
 from ih_lens.models.files import library_versions, sha256_of
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.runs import (
     LOSSES_FILE,
     RUN_FORMAT,

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformer_lens import HookedTransformer
 
 from ih_lens.errors import CapabilityError
 from ih_lens.models.fused_forward import fused_loss, require_fused_forward
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.matmul import fastest_float32
 from ih_lens.training.config import TrainConfig
 

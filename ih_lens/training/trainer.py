@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformer_lens import HookedTransformerConfig
 
 from ih_lens.clamping.apply import require_effect
 from ih_lens.clamping.parameters import may_leave_unused
@@ -14,6 +13,7 @@ from ih_lens.clamping.plan import Clamps, Plan
 from ih_lens.data.corpus import Corpus, TensorCorpus, as_corpus
 from ih_lens.errors import InputError
 from ih_lens.models.construction import build_model
+from ih_lens.models.hooked_transformer import HookedTransformerConfig
 from ih_lens.models.runs import Run, open_run
 from ih_lens.training.batches import Batches
 from ih_lens.training.clamped import clamped_steps

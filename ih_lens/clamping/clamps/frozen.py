@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
-from transformer_lens import HookedTransformer
 
 from ih_lens.clamping._base import Clamp, Heads, Place, Target, places_of_heads, several_heads
 from ih_lens.clamping.state import ClampState, Reference
 from ih_lens.errors import CapabilityError, InputError
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.snapshots import Snapshot
 from ih_lens.validate import layer_indices
 

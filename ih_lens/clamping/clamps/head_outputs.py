@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformer_lens import HookedTransformer
 
 from ih_lens.clamping._base import Clamp, Heads, Place, Target, places_of_heads, several_heads
 from ih_lens.clamping.state import ClampState
 from ih_lens.errors import InputError
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.types import HeadIndex
 from ih_lens.validate import at_least, one_of
 

@@ -1,0 +1,129 @@
+"""What transformer-lens 4.0 removed, and the one place that imports it: `HookedTransformer` and all that belongs to it.
+
+Where transformer-lens 4.x is installed, none of it exists. Each name is then a class without instances, so that no
+model is taken for a `HookedTransformer`, and using one tells what to install. What measures ask of a model beside it,
+hook points and `TransformerBridge`, both versions have; other modules import only that from transformer_lens.
+"""
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ih_lens.errors import CapabilityError
+
+INSTALLED = version("transformer-lens")
+HAS_HOOKED_TRANSFORMER = int(INSTALLED.split(".")[0]) < 4
+
+
+def refuse_without_hooked_transformer(what: str) -> None:
+    """Refuse what only a `HookedTransformer` can do where the installed transformer-lens has none.
+
+    Args:
+        what: what was asked for, as the message names it.
+
+    Raises:
+        CapabilityError: naming both ways out.
+    """
+    if not HAS_HOOKED_TRANSFORMER:
+        _refuse(what)
+
+
+def _refuse(what: str) -> NoReturn:
+    raise CapabilityError(
+        f"transformer-lens {INSTALLED} is installed, which has no HookedTransformer, and {what} needs it; install "
+        "'transformer-lens>=3.9,<4', or hand over a TransformerBridge where a model is measured"
+    )
+
+
+class _Absent(type):
+    """The type of names that the installed version lacks: nothing is an instance, and nothing can be asked of them."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002 whatever it is called with
+        _refuse(cls.__name__)
+
+    def __getattr__(cls, name: str) -> NoReturn:
+        if name.startswith("_"):  # what Python and type checkers look for in any class
+            raise AttributeError(name)
+        _refuse(f"{cls.__name__}.{name}")
+
+
+if TYPE_CHECKING or HAS_HOOKED_TRANSFORMER:
+    from transformer_lens import (
+        HookedEncoder,
+        HookedEncoderDecoder,
+        HookedTransformer,
+        HookedTransformerConfig,
+        loading_from_pretrained,
+    )
+    from transformer_lens.components.abstract_attention import AbstractAttention
+    from transformer_lens.components.attention import Attention
+    from transformer_lens.components.grouped_query_attention import GroupedQueryAttention
+    from transformer_lens.components.layer_norm import LayerNorm
+    from transformer_lens.components.layer_norm_pre import LayerNormPre
+    from transformer_lens.components.mlps.gated_mlp import GatedMLP
+    from transformer_lens.components.mlps.mlp import MLP
+    from transformer_lens.components.rms_norm import RMSNorm
+    from transformer_lens.components.rms_norm_pre import RMSNormPre
+    from transformer_lens.components.transformer_block import TransformerBlock
+    from transformer_lens.loading_from_pretrained import (
+        PYTHIA_CHECKPOINTS,
+        PYTHIA_V0_CHECKPOINTS,
+        STANFORD_CRFM_CHECKPOINTS,
+        get_checkpoint_labels,
+        get_official_model_name,
+    )
+    from transformer_lens.pretrained.weight_conversions.mingpt import convert_mingpt_weights
+    from transformer_lens.pretrained.weight_conversions.neel_solu_old import convert_neel_solu_old_weights
+else:
+    from transformer_lens.supported_models import get_official_model_name
+    from transformer_lens.tools.model_registry.checkpoints import (
+        PYTHIA_CHECKPOINTS,
+        PYTHIA_V0_CHECKPOINTS,
+        STANFORD_CRFM_CHECKPOINTS,
+        get_checkpoint_labels,
+    )
+
+    HookedEncoder = _Absent("HookedEncoder", (), {})
+    HookedEncoderDecoder = _Absent("HookedEncoderDecoder", (), {})
+    HookedTransformer = _Absent("HookedTransformer", (), {})
+    HookedTransformerConfig = _Absent("HookedTransformerConfig", (), {})
+    loading_from_pretrained = _Absent("loading_from_pretrained", (), {})
+    AbstractAttention = _Absent("AbstractAttention", (), {})
+    Attention = _Absent("Attention", (), {})
+    GroupedQueryAttention = _Absent("GroupedQueryAttention", (), {})
+    LayerNorm = _Absent("LayerNorm", (), {})
+    LayerNormPre = _Absent("LayerNormPre", (), {})
+    GatedMLP = _Absent("GatedMLP", (), {})
+    MLP = _Absent("MLP", (), {})
+    RMSNorm = _Absent("RMSNorm", (), {})
+    RMSNormPre = _Absent("RMSNormPre", (), {})
+    TransformerBlock = _Absent("TransformerBlock", (), {})
+    convert_mingpt_weights = _Absent("convert_mingpt_weights", (), {})
+    convert_neel_solu_old_weights = _Absent("convert_neel_solu_old_weights", (), {})
+
+__all__ = [
+    "HAS_HOOKED_TRANSFORMER",
+    "INSTALLED",
+    "MLP",
+    "PYTHIA_CHECKPOINTS",
+    "PYTHIA_V0_CHECKPOINTS",
+    "STANFORD_CRFM_CHECKPOINTS",
+    "AbstractAttention",
+    "Attention",
+    "GatedMLP",
+    "GroupedQueryAttention",
+    "HookedEncoder",
+    "HookedEncoderDecoder",
+    "HookedTransformer",
+    "HookedTransformerConfig",
+    "LayerNorm",
+    "LayerNormPre",
+    "RMSNorm",
+    "RMSNormPre",
+    "TransformerBlock",
+    "convert_mingpt_weights",
+    "convert_neel_solu_old_weights",
+    "get_checkpoint_labels",
+    "get_official_model_name",
+    "loading_from_pretrained",
+    "refuse_without_hooked_transformer",
+]

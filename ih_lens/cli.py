@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ih_lens import cli_options as options
 from ih_lens.errors import IHLensError, InputError
 
 app = typer.Typer(
@@ -18,8 +19,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-
-Workers = Annotated[int, typer.Option(min=1, help="Processes; each uses one thread.")]
 
 
 def _say(text: str) -> None:
@@ -36,10 +35,8 @@ def _integers(text: str, option: str) -> list[int]:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the runs and the table.")] = Path("ih_lens_demo"),
-    seeds: Annotated[
-        str, typer.Option(help="Seeds, separated by commas; every model is trained once per seed.")
-    ] = "0,1",
-    workers: Workers = 2,
+    seeds: options.DemoSeeds = "0,1",
+    workers: options.Workers = 2,
 ) -> None:
     """Train seven small models on an embedded task and write their Model Analysis Table.
 
@@ -58,14 +55,10 @@ def clamp_demo(
     out: Annotated[Path, typer.Option(help="Folder for the runs, the page and its numbers.")] = Path(
         "ih_lens_clamp_demo"
     ),
-    seeds: Annotated[
-        str, typer.Option(help="Seeds, separated by commas; every condition is trained once per seed.")
-    ] = "0,1,2",
-    workers: Workers = 2,
+    seeds: options.ConditionSeeds = "0,1,2",
+    workers: options.Workers = 2,
     quick: Annotated[bool, typer.Option("--quick", help="So small that it only shows that it runs.")] = False,
-    images: Annotated[
-        bool, typer.Option("--images", help="Also write the figures as PNG; needs kaleido and Chrome.")
-    ] = False,
+    images: options.Images = False,
 ) -> None:
     """Train under clamps on two embedded tasks, and show what must be there before an induction head can form.
 
@@ -95,9 +88,7 @@ def series() -> None:
 
 @app.command()
 def tokens(
-    source: Annotated[
-        str, typer.Argument(help="A text file, a folder, `python-standard-library`, or a Hugging Face dataset's name.")
-    ],
+    source: options.TextSource,
     out: Annotated[Path, typer.Option(help="Folder for the token file and its tokenizer.")],
     vocab_size: Annotated[int | None, typer.Option(help="Train a byte-level BPE of this size on the text.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="Use this tokenizer.json instead.")] = None,
@@ -120,35 +111,28 @@ def tokens(
 def train(
     corpus: Annotated[str, typer.Argument(help="`restart-cycle`, or a folder made by `ih-lens tokens`.")],
     out: Annotated[Path, typer.Option(help="Folder of the runs; each model gets a folder in it.")],
-    series: Annotated[
-        str | None, typer.Option(help="Train a series of the paper; `ih-lens series` lists them.")
-    ] = None,
+    series: options.Series = None,
     scale: Annotated[str, typer.Option(help="Size of the series' models: paper, gpu, laptop or tiny.")] = "laptop",
     models: Annotated[str | None, typer.Option(help="Only these models of the series, separated by commas.")] = None,
-    layers: Annotated[str, typer.Option(help="Without --series: numbers of layers, such as 1,2.")] = "2",
+    n_layers: Annotated[str, typer.Option(help="Without --series: numbers of layers, such as 1,2.")] = "2",
     mlps: Annotated[bool, typer.Option("--mlps", help="Without --series: layers have MLPs.")] = False,
     smeared_keys: Annotated[bool, typer.Option("--smeared-keys", help="Without --series: keys are smeared.")] = False,
     d_model: Annotated[int, typer.Option(help="Without --series: width.")] = 128,
     n_heads: Annotated[int, typer.Option(help="Without --series: heads per layer.")] = 8,
-    positions: Annotated[str, typer.Option(help="Without --series: shortformer, standard or rotary.")] = "shortformer",
+    positions: options.OwnPositions = "shortformer",
     n_ctx: Annotated[int, typer.Option(help="Tokens per example of a token file.")] = 512,
     train_tokens: Annotated[int, typer.Option(help="Tokens to train on.")] = 20_000_000,
     batch_size: Annotated[int, typer.Option(help="Examples per step.")] = 8,
     lr: Annotated[float, typer.Option(help="Learning rate after warm-up.")] = 4e-3,
     warmup_steps: Annotated[int, typer.Option(help="Steps of warm-up.")] = 100,
     weight_decay: Annotated[float, typer.Option(help="Weight decay of AdamW.")] = 0.05,
-    snapshots: Annotated[
-        str, typer.Option(help="every:N, powers:FIRST:LAST, or steps separated by commas.")
-    ] = "every:100",
+    snapshots: options.Snapshots = "every:100",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
     data_seed: Annotated[int, typer.Option(help="Seed of the order of examples.")] = 0,
-    held_out: Annotated[
-        int | None,
-        typer.Option(help="Examples to keep for measuring; by default all that are set aside, at most 1000."),
-    ] = None,
-    workers: Workers = 1,
+    n_held_out: options.HeldOut = None,
+    workers: options.Workers = 1,
 ) -> None:
     """Train models with snapshots; an interrupted run is continued by the same command.
 
@@ -159,8 +143,8 @@ def train(
 
     data = command.corpus(corpus, n_ctx)
     if series is None:
-        options = {"d_model": d_model, "n_heads": n_heads, "positions": positions}
-        specs = command.own_models(_integers(layers, "--layers"), data, mlps, smeared_keys, options)
+        sizes = {"d_model": d_model, "n_heads": n_heads, "positions": positions}
+        specs = command.own_models(_integers(n_layers, "--n-layers"), data, mlps, smeared_keys, sizes)
     else:
         specs = command.models_of_series(series, scale, models, data)
     config = command.config(
@@ -174,7 +158,7 @@ def train(
         device=device,
         seed=seed,
         data_seed=data_seed,
-        n_held_out=held_out,
+        n_held_out=n_held_out,
     )
     _say(f"Training {', '.join(spec.name for spec in specs)}: {config.n_steps:,} steps of {batch_size} x {data.n_pos}.")
     for run in train_series(specs, data, config, out=out, workers=workers):
@@ -183,48 +167,20 @@ def train(
 
 @app.command()
 def table(
-    runs: Annotated[
-        list[str], typer.Argument(help="Run folders, or names of published models, in the order of the columns.")
-    ],
+    runs: options.Runs,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("table.html"),
     data: Annotated[Path | None, typer.Option(help="Also write all numbers into this zarr folder.")] = None,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Model Analysis Table",
-    examples: Annotated[
-        int | None,
-        typer.Option(
-            help="Examples to measure on; by default all that runs held out, 100 of text for a published model."
-        ),
-    ] = None,
-    revisions: Annotated[
-        str | None,
-        typer.Option(
-            help="Published models: which checkpoints; all, log (doublings), a number of them, steps or labels "
-            "separated by commas, or label:step pairs."
-        ),
-    ] = None,
-    tokens_per_step: Annotated[
-        int | None, typer.Option(help="Published models: tokens per training step, where the publisher does not say.")
-    ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option(
-            help="Published models: text to measure on, as `ih-lens tokens` takes it; python-stdlib by default."
-        ),
-    ] = None,
-    positions: Annotated[
-        int | None, typer.Option(help="Published models: tokens per example; at most 512 by default.")
-    ] = None,
-    folder: Annotated[Path, typer.Option(help="Published models: where their records and measurements lie.")] = Path(
-        "published"
-    ),
-    budget_gb: Annotated[
-        float, typer.Option(help="Published models: gigabytes of downloaded weights to keep at a time.")
-    ] = 20.0,
-    dtype: Annotated[str, typer.Option(help="Published models: float32, bfloat16 or float16.")] = "float32",
-    retries: Annotated[int, typer.Option(help="Published models: how often a failed download is tried again.")] = 4,
-    refresh: Annotated[
-        bool, typer.Option("--refresh", help="Published models: look up again which weights a label stands for.")
-    ] = False,
+    n_examples: options.TableExamples = None,
+    revisions: options.Revisions = None,
+    tokens_per_step: options.TokensPerStep = None,
+    text: options.PublishedText = None,
+    n_pos: options.PublishedPositions = None,
+    folder: options.PublishedFolder = Path("published"),
+    disk_budget_gb: options.DiskBudget = 20.0,
+    dtype: options.PublishedDtype = "float32",
+    retries: options.Retries = 4,
+    refresh: options.Refresh = False,
     early: Annotated[int | None, typer.Option(help="Early context index of the in-context learning score.")] = None,
     late: Annotated[int | None, typer.Option(help="Late context index.")] = None,
     window: Annotated[int, typer.Option(help="Average losses over so many indices to both sides.")] = 0,
@@ -232,7 +188,7 @@ def table(
     ablation: Annotated[str, typer.Option(help="pattern_preserving (the paper's) or full.")] = "pattern_preserving",
     seed: Annotated[int, typer.Option(help="Seed of random tokens and of random indices.")] = 0,
     device: Annotated[str, typer.Option(help="Where models run.")] = "cpu",
-    workers: Workers = 1,
+    workers: options.Workers = 1,
 ) -> None:
     """Measure runs and write their Model Analysis Table; what was measured before is only drawn.
 
@@ -249,7 +205,7 @@ def table(
         early=early,
         late=late,
         window=window,
-        n_examples=examples,
+        n_examples=n_examples,
         ablate=ablate,
         ablation=ablation,
         seed=seed,
@@ -265,9 +221,9 @@ def table(
         revisions=revisions,
         tokens_per_step=tokens_per_step,
         text=text,
-        positions=positions,
+        n_pos=n_pos,
         folder=folder,
-        budget_gb=budget_gb,
+        disk_budget_gb=disk_budget_gb,
         dtype=dtype,
         retries=retries,
         refresh=refresh,
@@ -278,31 +234,19 @@ def table(
 
 @app.command()
 def score(
-    model: Annotated[
-        str, typer.Argument(help="A name on the Hugging Face hub, a folder in its format, or a snapshot's folder.")
-    ],
+    model: options.ModelName,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
     checkpoint: Annotated[int | None, typer.Option(help="Training step, for models with published steps.")] = None,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda; cpu by default.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Of the weights: float32, bfloat16 or float16.")] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Use this tokenizer: a tokenizer.json or a folder with one.")
-    ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option(help="Measure previous-token attention on this text: as `ih-lens tokens` takes it."),
-    ] = None,
-    examples: Annotated[int, typer.Option(help="Examples of random tokens, and of text.")] = 10,
+    tokenizer: options.Tokenizer = None,
+    text: options.PreviousTokenText = None,
+    n_examples: Annotated[int, typer.Option(help="Examples of random tokens, and of text.")] = 10,
     length: Annotated[int, typer.Option(help="Distinct random tokens per example.")] = 25,
     repeats: Annotated[int, typer.Option(help="How often they are repeated, for prefix matching.")] = 4,
     seed: Annotated[int, typer.Option(help="Seed of the random tokens.")] = 0,
     bos: Annotated[str, typer.Option(help="Start token: auto, none or an id.")] = "auto",
-    atlas: Annotated[
-        str | None,
-        typer.Option(
-            help="Compare with the published heads of this model, such as gpt2; auto for the model's own name."
-        ),
-    ] = None,
+    atlas: options.Atlas = None,
     out: Annotated[Path | None, typer.Option(help="Folder for scores.csv and scores.json.")] = None,
 ) -> None:
     """Score every head of a model and print the heads by type, best first.
@@ -319,7 +263,7 @@ def score(
         dtype=dtype,
         tokenizer=tokenizer,
         text=text,
-        n_examples=examples,
+        n_examples=n_examples,
         length=length,
         repeats=repeats,
         seed=seed,

@@ -39,7 +39,7 @@ def test_from_text_to_the_table(tmp_path: Path) -> None:
     made = _call("tokens text.txt --out tokens --vocab-size 270", tmp_path)
     assert (made.returncode, made.stderr) == (0, "")
     assert "tokens of a vocabulary of 270 in tokens" in made.stdout
-    sizes = "--layers 1,2 --d-model 16 --n-heads 2 --n-ctx 16 --batch-size 4 --train-tokens 512 --held-out 8"
+    sizes = "--n-layers 1,2 --d-model 16 --n-heads 2 --n-ctx 16 --batch-size 4 --train-tokens 512 --n-held-out 8"
     trained = _call(f"train tokens --out runs {sizes} --snapshots every:4", tmp_path)
     assert (trained.returncode, trained.stderr) == (0, "")
     assert "attention_only_2L: 3 snapshots" in trained.stdout

@@ -36,8 +36,21 @@ ALLOWED = {
     "demo": BASE | {"results", "models", "data", "training", "measure", "analysis", "viz", "report"},
     "clamp_demo": BASE
     | {"results", "models", "data", "clamping", "training", "measure", "analysis", "experiments", "viz", "report"},
+    "cli_options": set(),
     "cli": BASE
-    | {"results", "models", "data", "training", "measure", "analysis", "viz", "report", "demo", "clamp_demo"},
+    | {
+        "cli_options",
+        "results",
+        "models",
+        "data",
+        "training",
+        "measure",
+        "analysis",
+        "viz",
+        "report",
+        "demo",
+        "clamp_demo",
+    },
 }
 HEAVY = {"transformer_lens", "transformers", "sklearn", "plotly", "xarray", "torch"}
 

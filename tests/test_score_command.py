@@ -87,7 +87,7 @@ def test_long_lists_are_cut(monkeypatch) -> None:
 
 def test_a_folder_from_the_hub_in_a_process_of_its_own(folder: Path, tmp_path: Path) -> None:
     code = "from ih_lens.cli import main; main()"
-    call = ["score", str(folder), "--out", "out", "--seed", "3", "--examples", "4"]
+    call = ["score", str(folder), "--out", "out", "--seed", "3", "--n-examples", "4"]
     # no terminal, and every warning an error
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *call],
@@ -117,7 +117,7 @@ def test_a_folder_from_the_hub_in_a_process_of_its_own(folder: Path, tmp_path: P
 
 def test_options_reach_the_scores(folder: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     told, said, status = _say(
-        f"score {folder} --bos none --length 7 --repeats 3 --dtype bfloat16 --text python-stdlib --examples 2 "
+        f"score {folder} --bos none --length 7 --repeats 3 --dtype bfloat16 --text python-stdlib --n-examples 2 "
         f"--out {tmp_path}",
         monkeypatch,
         capsys,
@@ -144,12 +144,12 @@ def test_a_revision_on_the_hub(hub: HubStandIn, tmp_path: Path, monkeypatch, cap
     name = "EleutherAI/pythia-160m"
     commits = publish(hub, name, ["step512", "step143000"], _planted, tmp_path)
     capsys.readouterr()  # what saving says
-    told, said, status = _say(f"score {name} --revision step512 --examples 2", monkeypatch, capsys)
+    told, said, status = _say(f"score {name} --revision step512 --n-examples 2", monkeypatch, capsys)
     assert (said, status) == ("", 0)
     assert told.startswith(f"{name}: 2 layers of 4 heads, float32, source hub, revision step512")
     assert f"commit {commits['step512']}" in told.splitlines()[0]
     assert "8 heads: 0 induction" in told
-    told, _, _ = _say(f"score {name} --checkpoint 143000 --examples 2", monkeypatch, capsys)
+    told, _, _ = _say(f"score {name} --checkpoint 143000 --n-examples 2", monkeypatch, capsys)
     assert "8 heads: 1 induction" in told
     # the step has other weights than those that were published about
     _, said, status = _say(f"score {name} --revision step512 --atlas auto", monkeypatch, capsys)

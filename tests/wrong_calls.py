@@ -163,7 +163,7 @@ COMMAND_LINE = [
     "train nothing-here --out FOLDER/runs",
     "train restart-cycle --out FOLDER/runs --series large",
     "train restart-cycle --out FOLDER/runs --series smeared_keys --models plain_1L",
-    "train restart-cycle --out FOLDER/runs --layers two",
+    "train restart-cycle --out FOLDER/runs --n-layers two",
     "train restart-cycle --out FOLDER/runs --snapshots often",
     "train restart-cycle --out FOLDER/runs --train-tokens 5",
     "train restart-cycle --out FOLDER/runs --lr fast",

@@ -39,9 +39,9 @@ class TableRequest:
     revisions: str | None
     tokens_per_step: int | None
     text: str | None
-    positions: int | None
+    n_pos: int | None
     folder: Path
-    budget_gb: float
+    disk_budget_gb: float
     dtype: str
     retries: int
     refresh: bool
@@ -59,12 +59,12 @@ def make_table(asked: TableRequest) -> Iterator[str]:
     if models:
         n_examples = settings.n_examples or _N_TEXT_EXAMPLES
         source = asked.text or "python-stdlib"
-        evals = text_examples(models[0], source, n_examples=n_examples, n_pos=asked.positions, seed=settings.seed)
+        evals = text_examples(models[0], source, n_examples=n_examples, n_pos=asked.n_pos, seed=settings.seed)
         settings = replace(settings, n_examples=None)
         for run in models:
             yield _cost(run, evals, settings, source)
-    elif asked.text is not None or asked.positions is not None:
-        raise InputError("--text and --positions are for published models; runs keep examples that they held out")
+    elif asked.text is not None or asked.n_pos is not None:
+        raise InputError("--text and --n-pos are for published models; runs keep examples that they held out")
     table = ModelAnalysisTable.from_runs(runs, evals=evals, settings=settings, workers=asked.workers)
     yield from findings(table)
     yield f"The table: {table.to_html(asked.out, title=asked.title)}"
@@ -115,7 +115,7 @@ def _run(name: str, asked: TableRequest) -> RunLike:
         folder=asked.folder / repository_of(name),
         dtype=getattr(torch, one_of("--dtype", asked.dtype, DTYPES)),
         tokens_per_step=asked.tokens_per_step,
-        disk_budget_gb=asked.budget_gb,
+        disk_budget_gb=asked.disk_budget_gb,
         retries=at_least("--retries", asked.retries, 0),
         refresh=asked.refresh,
     )

@@ -26,7 +26,7 @@ STEPS = {"step0": 0, "step1": 1, "step2": 2, "step4": 4, "step8": 8}
 SETTINGS = TableSettings()
 LINE = (
     f"table {NAME} --revisions {','.join(f'{label}:{step}' for label, step in STEPS.items())} --tokens-per-step 100 "
-    "--examples 4 --positions 24 --text words.txt --budget-gb 0.0001 --data table.zarr"
+    "--n-examples 4 --n-pos 24 --text words.txt --disk-budget-gb 0.0001 --data table.zarr"
 )
 
 

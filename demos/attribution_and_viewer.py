@@ -11,9 +11,9 @@
 #   one;
 # - for each text the paper's viewer: attention in red and logit attribution in blue, token by token, for any head.
 #
-# Needs this package (`pip install .` in a clone) and Jupyter; about two minutes on a CPU. GPT-2 (0.5 GB) is downloaded
+# Needs this package and Jupyter; about two minutes on a CPU. GPT-2 (0.5 GB) is downloaded
 # once. `IH_LENS_DEMO_MODEL` names another model: a name on the Hugging Face hub, or a folder in its format, such as the
-# stand-in that `python demos/stand_ins.py gpt2 FOLDER` makes without any network. The next cell says what its outputs,
+# stand-in that `python stand_ins.py gpt2 FOLDER` makes without any network. The next cell says what its outputs,
 # and all below, come from.
 
 # %% load
@@ -44,7 +44,7 @@ print("prefix matching:", ", ".join(f"{head} {score:.2f}" for head, score in sco
 #
 # *Attention* says where a head looks. *Logit attribution* says what came of it: how much of the logit of the token that
 # actually comes next a head moved there from each earlier token. It is a part of the whole logit: over all heads and
-# sources, with embeddings, MLPs and biases, it sums to it ([definitions](../docs/definitions.md)). The view shows both
+# sources, with embeddings, MLPs and biases, it sums to it (docs/definitions.md of the repository). The view shows both
 # for one token: in red, where the head attends *from* it, to predict the next one; in blue, what raised *its own*
 # logit, one place before.
 

@@ -11,7 +11,7 @@
 # - how far each part has come at any time, by making the others perfect at test time;
 # - heads that race for the same job, and how the first layer's act on the second's.
 #
-# Needs this package (`pip install .` in a clone) and Jupyter, no network. Five trainings of about 20 seconds each on
+# Needs this package and Jupyter, no network. Five trainings of about 20 seconds each on
 # two CPU cores; all outputs below come from them. `IH_LENS_DEMO_STEPS` and `IH_LENS_DEMO_SEEDS` (such as `0,1,2`)
 # change how long and how often is trained. Interrupted, it goes on where it was.
 

@@ -11,9 +11,9 @@
 # - what is lost without them, on random tokens and on text, against random heads;
 # - which tokens they copy from, as logits.
 #
-# Needs this package (`pip install .` in a clone) and Jupyter; a few minutes on a CPU. GPT-2 (0.5 GB) is downloaded
+# Needs this package and Jupyter; a few minutes on a CPU. GPT-2 (0.5 GB) is downloaded
 # once. `IH_LENS_DEMO_MODEL` names another model: a name on the Hugging Face hub, or a folder in its format, such as the
-# stand-in that `python demos/stand_ins.py gpt2 FOLDER` makes without any network. Everything follows the model's size;
+# stand-in that `python stand_ins.py gpt2 FOLDER` makes without any network. Everything follows the model's size;
 # only the comparison with published heads is GPT-2 small's own. The next cell says what its outputs, and all below,
 # come from.
 
@@ -75,7 +75,7 @@ px.line(curve, x="context_index", y="loss", labels=names, title="Loss on repeate
 # ## Every head's scores
 #
 # Prefix matching (0 to 1): attention to the token that induction would copy. Copying (-1 to 1): whether the head then
-# raises that token's logit. [Definitions](../docs/definitions.md) says exactly what each number is.
+# raises that token's logit. The page docs/definitions.md of the repository says exactly what each number is.
 
 # %% scores
 scores = ih.score_heads(model, seed=0)

@@ -12,7 +12,7 @@
 #   do with the phase change;
 # - a head's attention replaced by an exact rule, to see how much of it the rule explains.
 #
-# Needs this package (`pip install .` in a clone) and Jupyter, no network. The model is trained here, in 15 seconds; all
+# Needs this package and Jupyter, no network. The model is trained here, in 15 seconds; all
 # outputs below come from it. `IH_LENS_DEMO_STEPS` trains it shorter or longer.
 
 # %% train

@@ -11,12 +11,12 @@
 # - for every induction head of the last checkpoint, when it formed.
 #
 # EleutherAI published Pythia's weights at 154 steps. With `pythia-70m` and "log" about 20 checkpoints of 0.2 GB are
-# fetched, some minutes on a CPU. Needs this package (`pip install .` in a clone) and Jupyter. Interrupted, it goes on
+# fetched, some minutes on a CPU. Needs this package and Jupyter. Interrupted, it goes on
 # where it was.
 #
 # `IH_LENS_DEMO_MODEL` names another model with published checkpoints, `IH_LENS_DEMO_REVISIONS` chooses others: all,
 # log, or labels such as `step0,step512,step143000`, and `IH_LENS_DEMO_FOLDER` says where the measurements are kept.
-# Without a network, `python demos/stand_ins.py pythia FOLDER` makes a stand-in and prints these settings for it. The
+# Without a network, `python stand_ins.py pythia FOLDER` makes a stand-in and prints these settings for it. The
 # next cell says what its outputs, and all below, come from.
 
 # %% load

@@ -1,10 +1,10 @@
 """Stand-ins for the models of the notebooks: small, in the hub's format, with heads planted by hand, never trained.
 
 Where GPT-2 and Pythia cannot be downloaded, the notebooks run on these. All weights are zero but for a few matrices, so
-which head does what is known. From a clone:
+which head does what is known. From the folder of the notebooks:
 
-    python demos/stand_ins.py gpt2 gpt2_stand_in    # then set IH_LENS_DEMO_MODEL=gpt2_stand_in
-    python demos/stand_ins.py pythia pythia_stand_in    # prints the settings
+    python stand_ins.py gpt2 gpt2_stand_in    # then set IH_LENS_DEMO_MODEL=gpt2_stand_in
+    python stand_ins.py pythia pythia_stand_in    # prints the settings
 """
 
 import hashlib

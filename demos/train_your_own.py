@@ -13,7 +13,7 @@
 # - heads that begin to attend to what they should copy, just then, and one head's attention before, during and after;
 # - what is learned at which place of the context, and sentences that say it with numbers.
 #
-# Needs this package (`pip install .` in a clone) and Jupyter, no network. The trainings take about 30 seconds on two
+# Needs this package and Jupyter, no network. The trainings take about 30 seconds on two
 # CPU cores, measuring them 20; all outputs below come from this notebook's own training, with 600 steps.
 #
 # `IH_LENS_DEMO_STEPS` trains shorter or longer. What was trained stays in `runs/train_your_own`; interrupted, it goes

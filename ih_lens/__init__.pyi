@@ -215,5 +215,6 @@ from .training.schedule import powers_of_two as powers_of_two
 from .training.series import train_series as train_series
 from .training.trainer import train as train
 from .types import HeadIndex as HeadIndex
+from .version import __version__ as __version__
 from .viz.viewer.heads_on_text import HeadsOnText as HeadsOnText
 from .viz.viewer.view import InductionView as InductionView

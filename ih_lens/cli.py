@@ -1,4 +1,4 @@
-"""The command line: `ih-lens demo | clamp-demo | tokens | train | table | series | score`."""
+"""The command line: `ih-lens demo | clamp-demo | notebooks | tokens | train | table | series | score`."""
 
 import os
 import sys
@@ -10,6 +10,7 @@ import typer
 
 from ih_lens import cli_options as options
 from ih_lens.errors import IHLensError, InputError
+from ih_lens.version import __version__
 
 app = typer.Typer(
     name="ih-lens",
@@ -30,6 +31,22 @@ def _integers(text: str, option: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
         raise InputError(f"{option}: expected integers separated by commas, such as 1,2; got {text!r}") from error
+
+
+def _say_version(asked: bool) -> bool:
+    if asked:
+        _say(f"ih-lens {__version__}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version, and stop.")
+    ] = False,
+) -> None:
+    """What stands before a command."""
 
 
 @app.command()
@@ -75,6 +92,23 @@ def clamp_demo(
 
 
 @app.command()
+def notebooks(
+    folder: Annotated[Path, typer.Argument(help="Where to copy them; made if need be.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Also replace files there that differ, such as notebooks run since.")
+    ] = False,
+) -> None:
+    """Copy the notebooks to a folder, with the script that makes models for them without a network.
+
+    Example: `ih-lens notebooks notebooks`
+    """
+    from ih_lens.notebooks import copy_notebooks
+
+    for line in copy_notebooks(folder, overwrite=overwrite):
+        _say(line)
+
+
+@app.command()
 def series() -> None:
     """List the paper's series of models, which `ih-lens train --series` trains.
 
@@ -97,7 +131,7 @@ def tokens(
 ) -> None:
     """Turn text into one memory-mapped token file to train on.
 
-    Example: `ih-lens tokens python-standard-library --out tokens/python --vocab-size 1024`
+    Example: `ih-lens tokens python-stdlib --out tokens/python --vocab-size 1024`
     """
     from ih_lens.data.tokenize_text import tokenize_text
 
@@ -292,6 +326,8 @@ def main() -> None:
     except Exception as error:
         usage = getattr(error, "format_message", None)
         if usage is not None:
+            if not usage():  # called without a command, which has shown the help already
+                sys.exit(2)
             _fail(f"{usage().rstrip('.')}. `ih-lens --help` shows how it is called", 2)
         if os.environ.get("IH_LENS_TRACEBACK"):
             traceback.print_exc()

@@ -13,7 +13,7 @@ ConditionSeeds = Annotated[
 Images = Annotated[bool, typer.Option("--images", help="Also write the figures as PNG; needs kaleido and Chrome.")]
 
 TextSource = Annotated[
-    str, typer.Argument(help="A text file, a folder, `python-standard-library`, or a Hugging Face dataset's name.")
+    str, typer.Argument(help="A text file, a folder, `python-stdlib`, or a Hugging Face dataset's name.")
 ]
 
 Series = Annotated[str | None, typer.Option(help="Train a series of the paper; `ih-lens series` lists them.")]

@@ -28,10 +28,20 @@ def test_every_command_explains_itself_with_an_example(monkeypatch, capsys) -> N
     commands = [
         command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback
     ]
-    assert set(commands) == {"demo", "clamp-demo", "series", "tokens", "train", "table", "score"}
+    assert set(commands) == {"demo", "clamp-demo", "notebooks", "series", "tokens", "train", "table", "score"}
     for command in commands:
         assert command in overview
         assert f"Example: ih-lens {command}" in " ".join(_help(monkeypatch, capsys, command).split())
+
+
+def test_the_version_is_said(tmp_path: Path) -> None:
+    assert _call("--version", tmp_path).stdout == f"ih-lens {ih.__version__}\n"
+
+
+def test_without_a_command_there_is_help_alone(tmp_path: Path) -> None:
+    helped = _call("", tmp_path)
+    assert (helped.returncode, helped.stderr) == (2, "")
+    assert "clamp-demo" in helped.stdout
 
 
 def test_from_text_to_the_table(tmp_path: Path) -> None:

@@ -11,13 +11,15 @@ import pytest
 import ih_lens
 
 PACKAGE = Path(ih_lens.__file__).parent
-BASE = {"types", "errors", "validate", "atomic", "progress", "parallel"}
+BASE = {"types", "errors", "validate", "atomic", "progress", "parallel", "version"}
 SPREAD = {"statistics", "estimates", "head_spread"}
 ALLOWED = {
     "types": {"errors"},
     "errors": set(),
     "validate": {"types", "errors"},
     "atomic": set(),
+    "version": set(),
+    "notebooks": {"atomic", "errors"},
     "progress": set(),
     "parallel": {"atomic", "errors"},
     "statistics": {"errors", "validate"},
@@ -40,6 +42,7 @@ ALLOWED = {
     "cli": BASE
     | {
         "cli_options",
+        "notebooks",
         "results",
         "models",
         "data",

@@ -1,9 +1,8 @@
 """What a result must say about its origin, so that a number can be traced and repeated."""
 
-import functools
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ih_lens.models.files import version_of
 from ih_lens.models.origin import origin_of
 from ih_lens.models.smeared_keys import has_smeared_keys
 from ih_lens.types import ModelLike
@@ -46,15 +45,6 @@ def provenance(model: ModelLike, **parameters: Any) -> dict[str, Any]:
         "positions": cfg.positional_embedding_type,
         "smeared_keys": has_smeared_keys(model),
         "index_base": 0,
-        **{f"{library.replace('-', '_')}_version": _version_of(library) for library in _LIBRARIES},
+        **{f"{library.replace('-', '_')}_version": version_of(library) for library in _LIBRARIES},
         **parameters,
     }
-
-
-@functools.cache
-def _version_of(library: str) -> str:
-    """The installed version; a checkout that was never installed has none."""
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return "not installed"

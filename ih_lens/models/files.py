@@ -1,5 +1,6 @@
 """Reading the files of runs and snapshots: everything that can be wrong with one becomes a `DamagedFileError`."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -13,20 +14,26 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ih_lens.errors import DamagedFileError
+from ih_lens.version import __version__
 
 _LIBRARIES = ("ih-lens", "torch", "transformer-lens", "safetensors", "numpy")
 Value = TypeVar("Value")
 
 
+@functools.cache
+def version_of(library: str) -> str:
+    """The version of a library that is in use; this one knows its own, also where it was never installed."""
+    if library == "ih-lens":
+        return __version__
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "not installed"
+
+
 def library_versions() -> dict[str, str]:
-    """The installed version of every library that a stored result depends on."""
-    found: dict[str, str] = {}
-    for library in _LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            found[library] = "not installed"
-    return found
+    """The version of every library that a stored result depends on."""
+    return {library: version_of(library) for library in _LIBRARIES}
 
 
 def file_inside(folder: Path, name: str) -> Path:

@@ -1,5 +1,6 @@
 """Changes to files that keep enough of their structure to get past the first check."""
 
+import copy
 import json
 from random import Random
 from typing import Any
@@ -93,7 +94,7 @@ def _changed_tree(tree: Any, random: Random) -> Any:
             places.append((node, key))
             waiting.append(value)
     if not places or random.random() < 0.02:
-        return random.choice(_ODD_VALUES)
+        return copy.deepcopy(random.choice(_ODD_VALUES))
     holder, key = random.choice(places)
     change = random.randrange(6)
     if change == 0:
@@ -109,7 +110,7 @@ def _changed_tree(tree: Any, random: Random) -> Any:
         for _ in range(random.choice([1, 30, 90])):
             holder[key] = [holder[key]]
     else:
-        holder[key] = random.choice(_ODD_VALUES)
+        holder[key] = copy.deepcopy(random.choice(_ODD_VALUES))
     return tree
 
 

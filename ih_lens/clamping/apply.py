@@ -15,7 +15,7 @@ from ih_lens.clamping.hooks import in_effect
 from ih_lens.clamping.plan import Clamps, Plan, covers
 from ih_lens.clamping.state import ClampState
 from ih_lens.errors import CapabilityError, InputError
-from ih_lens.models.hooked_transformer import HookedTransformer
+from ih_lens.models.hooked_transformer import LoadedModel
 from ih_lens.types import Hook
 
 _PROBE_LENGTH = 9
@@ -23,7 +23,7 @@ _PROBE_EXAMPLES = 4
 
 
 @contextmanager
-def clamp(model: HookedTransformer, clamps: Clamps, *, step: int = 0) -> Generator["ClampState"]:
+def clamp(model: LoadedModel, clamps: Clamps, *, step: int = 0) -> Generator["ClampState"]:
     """Hold parts of a model at chosen values while the context lasts, whatever is done with it.
 
     Training steps, measurements and generation inside see the clamped model; afterwards, and after an exception, it is
@@ -31,7 +31,7 @@ def clamp(model: HookedTransformer, clamps: Clamps, *, step: int = 0) -> Generat
     al. 2024: clamping in the manner of optogenetics.)
 
     Args:
-        model: any HookedTransformer.
+        model: a HookedTransformer, or a bridge whose hooks take effect.
         clamps: a clamp, several, or a plan.
         step: of the training, for schedules; `state.step` may be set inside.
 
@@ -47,10 +47,10 @@ def clamp(model: HookedTransformer, clamps: Clamps, *, step: int = 0) -> Generat
         >>> with clamp(model, [PreviousToken("L0H3"), ZeroHead("L1H2")]):
         ...     losses = token_losses(model, evals)
     """
-    if not isinstance(model, HookedTransformer):
+    if not isinstance(model, LoadedModel):
         raise InputError(
-            f"model: expected a HookedTransformer, got {type(model).__name__}; clamp the model itself, before "
-            "torch.compile or anything else wraps it"
+            f"model: expected a HookedTransformer or a TransformerBridge, got {type(model).__name__}; clamp the model "
+            "itself, before torch.compile or anything else wraps it"
         )
     plan = Plan(clamps)
     plan.check(model.cfg)
@@ -61,7 +61,7 @@ def clamp(model: HookedTransformer, clamps: Clamps, *, step: int = 0) -> Generat
         yield state
 
 
-def require_effect(model: HookedTransformer, plan: Plan) -> None:
+def require_effect(model: LoadedModel, plan: Plan) -> None:
     """Refuse clamps of something that changes nothing in this model: each place is disturbed, and logits must move.
 
     Raises:
@@ -89,7 +89,7 @@ def require_effect(model: HookedTransformer, plan: Plan) -> None:
 
 @torch.no_grad()
 def _logits(
-    model: HookedTransformer, plan: Plan, tokens: Int[Tensor, "batch pos"], probe: list[Hook]
+    model: LoadedModel, plan: Plan, tokens: Int[Tensor, "batch pos"], probe: list[Hook]
 ) -> Float[Tensor, "batch pos d_vocab"]:
     with in_effect(model, plan, probe=probe):
         return model(tokens)

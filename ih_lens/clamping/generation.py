@@ -10,14 +10,15 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from ih_lens.models.hooked_transformer import HookedTransformer
+from ih_lens.models.hooked_transformer import HookedTransformer, LoadedModel
 
 
 @contextmanager
-def generating_from_tokens(model: HookedTransformer) -> Generator[None]:
+def generating_from_tokens(model: LoadedModel) -> Generator[None]:
     """While it lasts, `model.generate` runs the model from its tokens at every step, without a key-value cache.
 
-    By itself it embeds each token once and hands later passes a residual stream, or only its last position.
+    By itself a `HookedTransformer` embeds each token once and hands later passes a residual stream, or only its last
+    position.
     """
     if "generate" in vars(model):  # inside another clamp
         yield
@@ -29,11 +30,13 @@ def generating_from_tokens(model: HookedTransformer) -> Generator[None]:
         delattr(model, "generate")
 
 
-def _generate(model: HookedTransformer, *args: Any, **kwargs: Any) -> Any:
+def _generate(model: LoadedModel, *args: Any, **kwargs: Any) -> Any:
     """What TransformerLens's method gives, of which the docstring is there."""
     original, whole = type(model).generate, cast(Any, type(model).forward)
     call = signature(original).bind(model, *args, **kwargs)
     call.arguments["use_past_kv_cache"] = False
+    if not isinstance(model, HookedTransformer):
+        return original(*call.args, **call.kwargs)  # a bridge then runs every step from its tokens
     embedded: list[Int[Tensor, "batch new_pos"]] = []
     inside: list[bool] = []
 

@@ -12,12 +12,12 @@ from ih_lens.clamping._base import Clamp, Place
 from ih_lens.clamping.plan import Clamps, Plan
 from ih_lens.clamping.state import ClampState, Reference
 from ih_lens.errors import CapabilityError, InputError
-from ih_lens.models.hooked_transformer import HookedTransformer
+from ih_lens.models.hooked_transformer import LoadedModel
 from ih_lens.types import Hook
 
 
 @contextmanager
-def in_effect(model: HookedTransformer, plan: Plan, *, probe: Sequence[Hook] | None = None) -> Generator[ClampState]:
+def in_effect(model: LoadedModel, plan: Plan, *, probe: Sequence[Hook] | None = None) -> Generator[ClampState]:
     """The hooks of a plan that was checked; with a probe all clamps hold in full, and its hooks come right after."""
     state = ClampState(model, [entry.during for entry in plan])
     weights = _scheduled(plan, state) if probe is None else _in_full
@@ -29,7 +29,7 @@ def in_effect(model: HookedTransformer, plan: Plan, *, probe: Sequence[Hook] | N
         yield state
 
 
-def clamp_hooks(model: HookedTransformer, clamps: Clamps, tokens: Tensor) -> list[Hook]:
+def clamp_hooks(model: LoadedModel, clamps: Clamps, tokens: Tensor) -> list[Hook]:
     """The same clamps as plain TransformerLens hooks, for one batch of tokens and clamps that need no other pass.
 
     Raises:
@@ -58,7 +58,7 @@ def _in_full(number: int) -> float:  # noqa: ARG001 all clamps alike
 
 
 def _hooks(
-    model: HookedTransformer, plan: Plan, state: ClampState, weights: Callable[[int], float], between: Sequence[Hook]
+    model: LoadedModel, plan: Plan, state: ClampState, weights: Callable[[int], float], between: Sequence[Hook]
 ) -> list[Hook]:
     """The hooks in the plan's order, and last those that note what clamps later in the pass need."""
     cfg: Any = model.cfg
@@ -101,7 +101,7 @@ def _noting(name: str, state: ClampState) -> Callable[..., None]:
 
 @contextmanager
 def _seeing_tokens(
-    model: HookedTransformer, plan: Plan, state: ClampState, weights: Callable[[int], float]
+    model: LoadedModel, plan: Plan, state: ClampState, weights: Callable[[int], float]
 ) -> Generator[None]:
     """Tell the state about the tokens of every forward pass; it then runs the passes that clamps now in effect need."""
 
@@ -124,7 +124,7 @@ def _seeing_tokens(
 
 
 @contextmanager
-def _split_inputs(model: HookedTransformer, plan: Plan) -> Generator[None]:
+def _split_inputs(model: LoadedModel, plan: Plan) -> Generator[None]:
     """Inputs of queries, keys and values apart from each other, where a clamp needs it."""
     before: bool = model.cfg.use_split_qkv_input
     if not any(entry.split_inputs for entry in plan):

@@ -11,7 +11,7 @@ from transformer_lens.hook_points import HookPoint
 
 from ih_lens.clamping.schedule import During, Schedule, When
 from ih_lens.errors import InputError
-from ih_lens.models.hooked_transformer import HookedTransformer
+from ih_lens.models.hooked_transformer import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Reference:
         with_gradient: whether gradients flow through that pass.
     """
 
-    model: HookedTransformer | None
+    model: LoadedModel | None
     name: str
     with_gradient: bool = False
 
@@ -42,7 +42,7 @@ class ClampState:
         observed: activations of that pass which clamps asked for, by hook.
     """
 
-    model: HookedTransformer
+    model: LoadedModel
     schedules: Sequence[Schedule] = ()
     step: int = 0
     tokens: Int[Tensor, "batch pos"] | None = None

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from ih_lens.clamping._base import Clamp
 from ih_lens.clamping.clamps.frozen import Graft
-from ih_lens.models.hooked_transformer import HookedTransformer
+from ih_lens.models.hooked_transformer import LoadedModel
 from ih_lens.models.snapshots import Snapshot
 
 
 def freezing_conditions(
-    sources: Mapping[str, Snapshot | HookedTransformer | str | Path], *, till_layer: int = 0
+    sources: Mapping[str, Snapshot | LoadedModel | str | Path], *, till_layer: int = 0
 ) -> dict[str, list[Clamp]]:
     """Conditions in which everything up to a layer is another training's, for `train_conditions`.
 

@@ -11,7 +11,7 @@ from ih_lens.clamping.clamps.induction_target import InductionTarget
 from ih_lens.clamping.clamps.previous_token import PreviousToken
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.experiments.race import losses_under
-from ih_lens.models.hooked_transformer import HookedTransformer
+from ih_lens.models.hooked_transformer import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,7 @@ class Rules:
         }
 
 
-def idealised_patterns(
-    model: HookedTransformer, evals: EvalSet, heads: Heads, *, progress: bool = True
-) -> pd.DataFrame:
+def idealised_patterns(model: LoadedModel, evals: EvalSet, heads: Heads, *, progress: bool = True) -> pd.DataFrame:
     """The share of a head's effect on the loss that an exact pattern recovers.
 
     Args:

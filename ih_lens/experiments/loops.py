@@ -19,7 +19,7 @@ from ih_lens.experiments.matched_ablations import groups_like
 from ih_lens.measure.forward import measuring
 from ih_lens.measure.head_output_norms import head_output_norms
 from ih_lens.measure.provenance import provenance
-from ih_lens.models.hooked_transformer import HookedTransformer
+from ih_lens.models.hooked_transformer import LoadedModel
 from ih_lens.progress import with_progress
 from ih_lens.results import json_safe
 from ih_lens.types import HeadIndex, HeadSpelling
@@ -31,7 +31,7 @@ _ROWS_AT_ONCE = 64
 
 @torch.no_grad()
 def generate_tokens(
-    model: HookedTransformer,
+    model: LoadedModel,
     prompts: Tensor,
     n_new: int,
     *,
@@ -87,7 +87,7 @@ def generate_tokens(
 
 
 def generation_loops(
-    model: HookedTransformer,
+    model: LoadedModel,
     prompts: Tensor,
     heads: Sequence[HeadSpelling],
     *,
@@ -106,7 +106,7 @@ def generation_loops(
     Heads are left out by setting what they write to zero, in every step of the generation.
 
     Args:
-        model: a HookedTransformer; clamps cannot be put on anything else.
+        model: a HookedTransformer, or a bridge whose hooks take effect.
         prompts: ids [example, pos] of one length: text, or random tokens.
         heads: such as the induction heads.
         n_new: tokens to generate per prompt.

@@ -12,13 +12,13 @@ from ih_lens.clamping.plan import Clamps
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import InputError
 from ih_lens.measure.token_losses import token_losses
-from ih_lens.models.hooked_transformer import HookedTransformer
+from ih_lens.models.hooked_transformer import LoadedModel
 from ih_lens.progress import with_progress
 from ih_lens.types import HeadIndex, HeadSpelling
 from ih_lens.validate import one_of
 
 MODES = ("only", "leave_one_out", "add_back")
-Measured: TypeAlias = EvalSet | Callable[[HookedTransformer], float]
+Measured: TypeAlias = EvalSet | Callable[[LoadedModel], float]
 """What a loss is measured on: examples, or a function that gives the loss of the model as it is clamped then."""
 
 
@@ -57,7 +57,7 @@ def race_conditions(heads: Sequence[HeadSpelling], mode: str) -> dict[str, list[
 
 
 def losses_under(
-    model: HookedTransformer, evals: Measured, conditions: Mapping[str, Clamps], *, progress: bool = True
+    model: LoadedModel, evals: Measured, conditions: Mapping[str, Clamps], *, progress: bool = True
 ) -> pd.DataFrame:
     """Mean losses of one model under several conditions at test time.
 
@@ -79,7 +79,7 @@ def losses_under(
     return pd.DataFrame({"condition": list(found), "loss": list(found.values())})
 
 
-def mean_loss(model: HookedTransformer, evals: Measured, clamps: Clamps = ()) -> float:
+def mean_loss(model: LoadedModel, evals: Measured, clamps: Clamps = ()) -> float:
     """The loss under clamps in nats: of examples, a mean over all of them and all context indices."""
     with clamp(model, clamps):
         if not isinstance(evals, EvalSet):

@@ -12,7 +12,7 @@ from ih_lens.clamping.plan import Plan
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import InputError
 from ih_lens.experiments.race import mean_loss
-from ih_lens.models.hooked_transformer import HookedTransformer
+from ih_lens.models.hooked_transformer import LoadedModel
 from ih_lens.progress import with_progress
 from ih_lens.types import HeadIndex, HeadSpelling
 
@@ -27,7 +27,7 @@ PATHS: dict[str, tuple[str, ...]] = {
 
 
 def wiring(
-    model: HookedTransformer, evals: EvalSet, groups: Sequence[Sequence[HeadSpelling]], *, progress: bool = True
+    model: LoadedModel, evals: EvalSet, groups: Sequence[Sequence[HeadSpelling]], *, progress: bool = True
 ) -> pd.DataFrame:
     """The cost of ablating groups of heads, with what later layers make of them kept in part.
 

@@ -17,7 +17,7 @@ from ih_lens.measure.attention import measurable_tokens, reduce_attention
 from ih_lens.measure.fused_attention import LayerAttention
 from ih_lens.measure.provenance import provenance
 from ih_lens.models.capabilities import require_causal, require_no_post_norms
-from ih_lens.models.effective import EffectiveWeights, effective_weights
+from ih_lens.models.effective import EffectiveWeights, attention_scale, effective_weights
 from ih_lens.models.matmul import fastest_float32
 from ih_lens.results import json_safe
 from ih_lens.types import HeadSpelling, ModelLike
@@ -70,7 +70,7 @@ def skip_trigrams(model: ModelLike, head: HeadSpelling, *, k: int = 20) -> pd.Da
     place = head_index(head, model.cfg.n_layers, model.cfg.n_heads)
     finite_weights(model)
     with fastest_float32():
-        factors = _Factors.of(effective_weights(model), place.layer, place.head, _scale(model))
+        factors = _Factors.of(effective_weights(model), place.layer, place.head, attention_scale(model, place.layer))
         best = factors.strongest()
         sources = best.topk(min(k, len(best))).indices
         triples = _triples(*factors.rows(sources), sources, k)
@@ -116,11 +116,6 @@ class _Factors:
         """Attention from every destination to some sources, and what these then add to every logit."""
         sources = sources.to(self.keys.device)
         return (self.keys[sources] @ self.queries.T).clamp_min(0), self.values[sources] @ self.raised
-
-
-def _scale(model: ModelLike) -> float:
-    """What scores of attention are divided by."""
-    return float(model.cfg.attn_scale) if model.cfg.use_attn_scale else 1.0
 
 
 def _row_maxima(left: Float[Tensor, "n d_head"], right: Float[Tensor, "d_head m"]) -> Float[Tensor, "n"]:

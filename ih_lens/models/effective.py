@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ih_lens.errors import CapabilityError
 from ih_lens.models.capabilities import require_no_post_norms
 from ih_lens.types import ModelLike
 
@@ -151,6 +152,26 @@ def fold_embedding(model: ModelLike, rows: Float[Tensor, "*batch d_model"]) -> F
 def fold_unembedding(model: ModelLike, columns: Float[Tensor, "*batch d_model n"]) -> Float[Tensor, "*batch d_model n"]:
     """Columns of the unembedding, or sums of them, as effective ones but for their centring over the vocabulary."""
     return _fold(columns, getattr(model, "ln_final", None), model.cfg, _final_centred(model.cfg))
+
+
+def attention_scale(model: ModelLike, layer: int) -> float:
+    """What one layer divides its attention scores by.
+
+    Raises:
+        CapabilityError: for a bridge around attention that does not tell.
+    """
+    attention = cast(Any, model).blocks[layer].attn
+    wrapped = getattr(attention, "original_component", None)
+    if wrapped is None:
+        return float(attention.attn_scale)
+    if isinstance(factor := getattr(wrapped, "scaling", None), float | int):  # as models of `transformers` have it
+        return 1 / float(factor)
+    if isinstance(divisor := getattr(wrapped, "scale", None), float | int):  # as native models of TransformerLens
+        return float(divisor)
+    raise CapabilityError(
+        f"layer {layer}: this bridge does not tell what its {type(wrapped).__name__} divides attention scores by; use "
+        "measures from attention patterns or ablations instead"
+    )
 
 
 def precise(values: Tensor) -> Tensor:

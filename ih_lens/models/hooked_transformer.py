@@ -6,7 +6,9 @@ hook points and `TransformerBridge`, both versions have; other modules import on
 """
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+from transformer_lens.model_bridge import TransformerBridge
 
 from ih_lens.errors import CapabilityError
 
@@ -14,23 +16,28 @@ INSTALLED = version("transformer-lens")
 HAS_HOOKED_TRANSFORMER = int(INSTALLED.split(".")[0]) < 4
 
 
-def refuse_without_hooked_transformer(what: str) -> None:
-    """Refuse what only a `HookedTransformer` can do where the installed transformer-lens has none.
+def require_hooked_transformer(what: str, arguments: str) -> None:
+    """Refuse to load something where there is no `HookedTransformer` to load it into.
 
     Args:
-        what: what was asked for, as the message names it.
+        what: is to be loaded, as the message names it.
+        arguments: of `TransformerBridge.boot_transformers`, which makes a bridge of it.
 
     Raises:
-        CapabilityError: naming both ways out.
+        CapabilityError: with the lines that do so.
     """
     if not HAS_HOOKED_TRANSFORMER:
-        _refuse(what)
+        raise CapabilityError(
+            f"transformer-lens {INSTALLED} is installed, which has no HookedTransformer to load {what} into. Measure a "
+            "bridge, made by\n    from transformer_lens.model_bridge import TransformerBridge\n    model = "
+            f"TransformerBridge.boot_transformers({arguments})\nor install 'transformer-lens>=3.9,<4'"
+        )
 
 
 def _refuse(what: str) -> NoReturn:
     raise CapabilityError(
-        f"transformer-lens {INSTALLED} is installed, which has no HookedTransformer, and {what} needs it; install "
-        "'transformer-lens>=3.9,<4', or hand over a TransformerBridge where a model is measured"
+        f"transformer-lens {INSTALLED} is installed, which has no HookedTransformer; {what} belongs to it. Install "
+        "'transformer-lens>=3.9,<4'; what measures a model also takes a TransformerBridge"
     )
 
 
@@ -100,6 +107,9 @@ else:
     convert_mingpt_weights = _Absent("convert_mingpt_weights", (), {})
     convert_neel_solu_old_weights = _Absent("convert_neel_solu_old_weights", (), {})
 
+LoadedModel: TypeAlias = HookedTransformer | TransformerBridge
+"""A model in memory that clamps and hooks can be put on."""
+
 __all__ = [
     "HAS_HOOKED_TRANSFORMER",
     "INSTALLED",
@@ -117,6 +127,7 @@ __all__ = [
     "HookedTransformerConfig",
     "LayerNorm",
     "LayerNormPre",
+    "LoadedModel",
     "RMSNorm",
     "RMSNormPre",
     "TransformerBlock",
@@ -125,5 +136,5 @@ __all__ = [
     "get_checkpoint_labels",
     "get_official_model_name",
     "loading_from_pretrained",
-    "refuse_without_hooked_transformer",
+    "require_hooked_transformer",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, overload
 
 import torch
 from transformer_lens.model_bridge import TransformerBridge
@@ -14,7 +14,7 @@ from ih_lens.models.architectures import official_name
 from ih_lens.models.capabilities import require_causal
 from ih_lens.models.checkpoints import family_of, published_checkpoints
 from ih_lens.models.hooked_repositories import is_hooked_repository, load_hooked
-from ih_lens.models.hooked_transformer import HookedTransformer
+from ih_lens.models.hooked_transformer import HookedTransformer, LoadedModel, require_hooked_transformer
 from ih_lens.models.huggingface import load_huggingface, to_hooked
 from ih_lens.models.huggingface_tokenizers import attach, tokenizer_from, tokenizer_of
 from ih_lens.models.origin import Origin, origin_of, record_origin
@@ -22,7 +22,6 @@ from ih_lens.models.processing import process_weights, require_processable
 from ih_lens.models.runs import RUN_RECORD, Run
 from ih_lens.models.snapshots import SNAPSHOT_RECORD, Snapshot
 
-LoadedModel: TypeAlias = HookedTransformer | TransformerBridge
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -99,7 +98,8 @@ def load_model(
             setting does not apply to it.
         DamagedFileError: if files are truncated or weights missing.
         CapabilityError: if the model is no decoder, TransformerLens cannot convert it or converts it wrongly, or
-            `process` is asked for a model that it would change.
+            `process` is asked for a model that it would change; under transformer-lens 4.x for all but models in
+            memory, with the lines that make a bridge.
 
     Examples:
         >>> model = load_model("pythia-70m", checkpoint=512)
@@ -151,6 +151,7 @@ def _live_huggingface(ref: Any, settings: _Settings) -> HookedTransformer | None
         return None
     settings.refuse("a live Hugging Face model", "revision", "checkpoint")
     name = type(ref).__name__
+    require_hooked_transformer(f"a {name}", '"mine", hf_model=...')
     options: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype, "n_ctx": settings.n_ctx}
     model, difference = to_hooked(ref, process=settings.process, **options)
     came_from = getattr(ref.config, "_name_or_path", "") or name
@@ -195,6 +196,7 @@ def _folder(ref: Any, settings: _Settings) -> HookedTransformer | None:
         return None
     settings.refuse("a folder", "revision", "checkpoint")
     place = str(Path(ref).absolute())
+    require_hooked_transformer(place, f'{place!r}, device="cpu"')
     return _converted(place, Origin("folder", place, processed=settings.process), settings)
 
 
@@ -203,6 +205,7 @@ def _hub(ref: Any, settings: _Settings) -> HookedTransformer | None:
         return None
     if settings.revision is not None and settings.checkpoint is not None:
         raise InputError("revision= and checkpoint= both choose the weights; give one of them")
+    require_hooked_transformer(ref, f'{ref!r}, device="cpu"')
     repository = official_name(ref) or ref
     origin = Origin("hub", repository, settings.revision, processed=settings.process)
     if is_hooked_repository(repository):

@@ -10,11 +10,11 @@ from torch import Tensor
 from ih_lens.clamping._base import Clamp, Heads, Place, Target, places_of_heads, several_heads
 from ih_lens.clamping.state import ClampState, Reference
 from ih_lens.errors import CapabilityError, InputError
-from ih_lens.models.hooked_transformer import HookedTransformer
+from ih_lens.models.hooked_transformer import LoadedModel
 from ih_lens.models.snapshots import Snapshot
 from ih_lens.validate import layer_indices
 
-Source = Snapshot | HookedTransformer | str | Path
+Source = Snapshot | LoadedModel | str | Path
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,17 @@ class _Frozen(Clamp):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.source, HookedTransformer | Snapshot):
+        if not isinstance(self.source, LoadedModel | Snapshot):
             object.__setattr__(self, "source", Snapshot(self.source))
 
-    def model(self, cfg: Any) -> HookedTransformer:
+    def model(self, cfg: Any) -> LoadedModel:
         """The frozen model.
 
         Raises:
             InputError: if its heads, width or layers are others than those of the clamped model.
         """
         source = self.source
-        frozen = source if isinstance(source, HookedTransformer) else _load(source, str(cfg.device))
+        frozen = source if isinstance(source, LoadedModel) else _load(source, str(cfg.device))
         for size in ("n_layers", "n_heads", "d_model", "d_head"):
             if getattr(frozen.cfg, size) != getattr(cfg, size):
                 raise InputError(
@@ -191,6 +191,6 @@ class Graft(_Frozen):
 
 
 @lru_cache(maxsize=8)
-def _load(source: Any, device: str) -> HookedTransformer:
+def _load(source: Any, device: str) -> LoadedModel:
     """Weights that never change, read once for all clamps that hold to them."""
     return source.load(device=device).requires_grad_(False).eval()

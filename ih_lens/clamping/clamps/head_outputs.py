@@ -10,7 +10,7 @@ from torch import Tensor
 from ih_lens.clamping._base import Clamp, Heads, Place, Target, places_of_heads, several_heads
 from ih_lens.clamping.state import ClampState
 from ih_lens.errors import InputError
-from ih_lens.models.hooked_transformer import HookedTransformer
+from ih_lens.models.hooked_transformer import LoadedModel
 from ih_lens.types import HeadIndex
 from ih_lens.validate import at_least, one_of
 
@@ -77,7 +77,7 @@ class MeanHead(HeadClamp):
 
     @classmethod
     def measured(
-        cls, model: HookedTransformer, heads: Heads, tokens: Int[Tensor, "example pos"], **settings: Any
+        cls, model: LoadedModel, heads: Heads, tokens: Int[Tensor, "example pos"], **settings: Any
     ) -> "MeanHead":
         """Heads held at the mean of what they write on some tokens, over examples and positions.
 

@@ -113,7 +113,7 @@ def _shuffled(
     scores: dict[str, Tensor] = {}
     attributes: dict[str, dict[str, object]] = {}
     for evaluator in evaluators:
-        attributes[evaluator.name] = {"definition": evaluator.definition, "range": evaluator.range}
+        attributes[evaluator.name] = {"definition": evaluator.defined(), "range": evaluator.range}
         found = _shuffled_score(model, evaluator, seed, text, batch_size)
         if isinstance(found, str):
             attributes[evaluator.name]["undefined"], found = found, nothing

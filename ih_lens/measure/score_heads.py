@@ -226,7 +226,7 @@ def _description(
     asked: HeadEvaluator, fitted: HeadEvaluator, model: ModelLike, text: Int[Tensor, "example pos"] | None
 ) -> dict[str, Any]:
     """Definition, range and parameters of one evaluator, and what it was measured on."""
-    description: dict[str, Any] = {"definition": asked.definition, "range": asked.range}
+    description: dict[str, Any] = {"definition": asked.defined(), "range": asked.range}
     if asked.uses_text and text is not None:
         return {**description, "measured_on": "text", "n_examples": len(text)}
     bos = asked.parameters.get("bos")

@@ -118,3 +118,10 @@ def test_half_precision_is_scored_in_float32() -> None:
     assert half.dtype == torch.float32
     full = ih.copying_score(tiny_model("with_mlps", dtype=torch.float32), tokens)
     torch.testing.assert_close(half, full, rtol=0, atol=0.05)
+
+
+def test_the_evaluator_says_what_it_rectified() -> None:
+    model = tiny_model("attention_only")
+    attributes = ih.score_heads(model, evaluators=[ih.CopyingEvaluator(rectified="destination")])["copying"].attrs
+    assert attributes["definition"].endswith("the sum over sources rectified")
+    assert attributes["rectified"] == "destination"

@@ -138,3 +138,33 @@ def test_nan_weights_are_refused() -> None:
     model.blocks[1].attn.W_Q.data[0, 0, 0] = torch.nan
     with pytest.raises(ih.InputError, match=r"blocks\.1\.attn\.W_Q hold NaN"):
         ih.prefix_matching_score(model, torch.tensor([[1, 1]]))
+
+
+def test_attention_that_rounds_to_more_than_all_of_it_scores_one() -> None:
+    model = tiny_model("attention_only")
+    tokens = random_tokens(model)
+    reduction = ih.PrefixMatchingEvaluator(bos=None).reduction(model, tokens)
+    n_queries = reduction.examples(torch.ones(len(tokens), 2, 4, 1)).reciprocal()[..., None]
+    more_than_all = (n_queries * (1 + 1e-6)).float()
+    assert bool((reduction.finish(more_than_all) == 1).all())
+    assert bool((reduction.examples(more_than_all) == 1).all())
+
+
+@pytest.mark.parametrize(
+    ("variant", "says"),
+    [
+        ({"offset": 1}, "targets shifted by 1 positions"),
+        ({"n_prefix": 2}, "earlier occurrences of the last 2 tokens"),
+        ({"reading": "printed"}, "the tokens before earlier occurrences"),
+    ],
+)
+def test_the_evaluator_has_the_variants_and_says_which_it_is(variant: dict, says: str) -> None:
+    model = tiny_model("attention_only")
+    evaluator = ih.PrefixMatchingEvaluator(length=8, **variant)
+    scores = ih.score_heads(model, evaluators=[evaluator])
+    expected = ih.prefix_matching_score(model, evaluator.tokens(model), **variant)
+    torch.testing.assert_close(scores.to_tensor("prefix_matching"), expected)
+    attributes = scores["prefix_matching"].attrs
+    assert says in attributes["definition"]
+    assert says not in ih.PrefixMatchingEvaluator().defined()
+    assert {name: attributes[name] for name in variant} == variant

@@ -26,7 +26,7 @@ class HeadEvaluator(ABC):
     Attributes:
         name: the measure's name in results.
         range: smallest and largest possible score.
-        definition: one sentence for the result's attributes.
+        definition: one sentence for the result's attributes, with the default parameters.
         settings: the arguments of `score_heads` that set a field of this evaluator.
         uses_text: whether it is meant for examples of the training distribution, where there are any.
         follows_tokens: whether its targets depend on which tokens stand where, and not on positions alone.
@@ -52,6 +52,10 @@ class HeadEvaluator(ABC):
     @abstractmethod
     def fitted(self, model: ModelLike) -> "HeadEvaluator":
         """With examples shortened, where need be, to the model's context and vocabulary."""
+
+    def defined(self) -> str:
+        """The definition; where parameters change it, with what they make of it."""
+        return self.definition
 
     def undefined(self, model: ModelLike, tokens: Int[Tensor, "example pos"]) -> str | None:  # noqa: ARG002
         """Why some heads of this model have no score on these tokens, where that is known without a run."""

@@ -1,10 +1,10 @@
 """Attention to places that follow from which tokens stand where: what most kinds of induction are made of."""
 
 from abc import abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,7 +19,9 @@ from ih_lens.types import ModelLike
 
 Weights = Float[Tensor, "example query_pos key_pos"]
 Places = Callable[[Int[Tensor, "example pos"]], Weights]
-"""How much attention to each place counts: 1 for targets, negative for what they are compared with, else 0."""
+"""How much attention to each place counts, -1 to 1: 1 for targets, negative for what they are compared with, else 0."""
+Targets = Callable[[Int[Tensor, "example pos"]], Bool[Tensor, "example query_pos key_pos"]]
+"""Places that count as 1, and all others as 0."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,13 @@ class PlacesEvaluator(AttentionEvaluator):
 
     def undefined(self, model: ModelLike, tokens: Int[Tensor, "example pos"]) -> str | None:
         """Local attention must reach back to the nearest place that counts."""
-        _, nearest = _count(model, tokens, self._places_for(model))
-        layers = out_of_reach(model, nearest[None])[0].nonzero().flatten().tolist()
+        _, distances = count_places(model, tokens, [self._places_for(model)])
+        layers = out_of_reach(model, distances)[0].nonzero().flatten().tolist()
         if not layers:
             return None
         return (
-            f"{layers_named(layers)}: local attention does not reach the nearest place that counts, {int(nearest)} "
-            "positions back; measure with fewer tokens"
+            f"{layers_named(layers)}: local attention does not reach the nearest place that counts, "
+            f"{int(distances[0])} positions back; measure with fewer tokens"
         )
 
     def reduction(self, model: ModelLike, tokens: Int[Tensor, "example pos"]) -> AttentionReduction:
@@ -88,28 +90,53 @@ def places_reduction(
     Raises:
         InputError: if no query has a place.
     """
-    n_queries, nearest = _count(model, tokens, places)
-    if not bool(n_queries.any()):
+    counts, distances = count_places(model, tokens, [places])
+    if not bool(counts.any()):
         raise InputError(f"tokens: there is no place that attention could be measured at; {needs}")
 
     @lru_cache(maxsize=1)  # the same for all layers of a batch
     def of_batch(start: int, stop: int, device: torch.device) -> Weights:
         return places(tokens[start:stop]).to(device)
 
-    def attended(attention: LayerAttention, examples: slice) -> Float[Tensor, "batch head_index"]:
+    def attended(attention: LayerAttention, examples: slice) -> Float[Tensor, "batch head_index 1"]:
         pattern, first = attention.pattern, attention.first_query
         weights = of_batch(examples.start, examples.stop, pattern.device)
         here = weights[:, first : first + pattern.shape[2], : pattern.shape[3]]
-        return torch.einsum("bhqk,bqk->bh", pattern, here.to(pattern))
+        return torch.einsum("bhqk,bqk->bh", pattern, here.to(pattern))[..., None]
 
-    def each(sums: Float[Tensor, "example layer head_index"]) -> Float[Tensor, "example layer head_index"]:
-        scores = sums / n_queries[:, None, None]  # NaN for examples without a query: none of nothing
-        return scores.masked_fill(out_of_reach(model, nearest[None]).T, torch.nan)
+    return first_kind(mean_over_queries(model, attended, counts, distances))
 
-    def finish(sums: Float[Tensor, "example layer head_index"]) -> Float[Tensor, "layer head_index"]:
-        return each(sums)[n_queries > 0].mean(dim=0)
+
+def mean_over_queries(
+    model: ModelLike,
+    attended: Callable[[LayerAttention, slice], Float[Tensor, "batch head_index kind"]],
+    counts: Int[Tensor, "example kind"],
+    distances: Int[Tensor, "kind"],
+) -> AttentionReduction:
+    """Attention to several kinds of places, summed by `attended`, as means over queries, then examples: [kind, ...].
+
+    `counts` and `distances` are those of `count_places`.
+    """
+
+    def each(sums: Float[Tensor, "example layer head_index kind"]) -> Float[Tensor, "example layer head_index kind"]:
+        scores = sums / counts[:, None, None]  # NaN for examples without a query: none of nothing
+        # a query's attention is 1 in all, but its entries are rounded and may sum to a little more
+        return scores.clamp(-1, 1).masked_fill(out_of_reach(model, distances).T[:, None], torch.nan)
+
+    def finish(sums: Float[Tensor, "example layer head_index kind"]) -> Float[Tensor, "kind layer head_index"]:
+        scores = each(sums)
+        return torch.stack([scores[has, ..., kind].mean(dim=0) for kind, has in enumerate((counts > 0).T)])
 
     return AttentionReduction(attended, finish, by_queries=True, each=each)
+
+
+def first_kind(reduction: AttentionReduction) -> AttentionReduction:
+    """A measure of several kinds of places as that of the first: [layer, head]."""
+    return replace(
+        reduction,
+        finish=lambda sums: reduction.finish(sums)[0],
+        each=lambda sums: cast(Tensor, reduction.examples(sums))[..., 0],
+    )
 
 
 def out_of_reach(model: ModelLike, distances: Int[Tensor, "target"]) -> Bool[Tensor, "target layer"]:
@@ -118,15 +145,21 @@ def out_of_reach(model: ModelLike, distances: Int[Tensor, "target"]) -> Bool[Ten
     return distances[:, None] >= torch.tensor(windows)
 
 
-def _count(
-    model: ModelLike, tokens: Int[Tensor, "example pos"], places: Places
-) -> tuple[Int[Tensor, "example"], Int[Tensor, ""]]:
-    """How many queries have a place, and the distance to the nearest one that counts for a head."""
+def count_places(
+    model: ModelLike,
+    tokens: Int[Tensor, "example pos"],
+    kinds: Sequence[Places | Targets],
+    *,
+    per_entry: bool = False,
+) -> tuple[Int[Tensor, "example kind"], Int[Tensor, "kind"]]:
+    """How many queries (or entries) have a place of each kind, and how far the nearest that counts for a head is."""
     n_pos = tokens.shape[1]
     ages = torch.arange(n_pos)[:, None] - torch.arange(n_pos)
-    counts, nearest = [], torch.tensor(n_pos)
+    counts, nearest = [], torch.full((len(kinds),), n_pos)
     for examples in batches(model, tokens, None):
-        weights = places(tokens[examples])
-        counts.append((weights != 0).any(-1).sum(-1))
-        nearest = nearest.minimum(ages.masked_fill(~(weights > 0).any(0), n_pos).min())
+        found = [places(tokens[examples]) for places in kinds]
+        has_place = [weights != 0 for weights in found]
+        counts.append(torch.stack([(has if per_entry else has.any(-1)).flatten(1).sum(-1) for has in has_place], -1))
+        batch_nearest = torch.stack([ages.masked_fill(~(weights > 0).any(0), n_pos).min() for weights in found])
+        nearest = nearest.minimum(batch_nearest)
     return torch.cat(counts), nearest

@@ -5,7 +5,7 @@ from functools import partial
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ih_lens.measure.attention import measurable_tokens, measure_attention
@@ -63,6 +63,8 @@ class NearestCopyEvaluator(RepeatedPlacesEvaluator):
     """
 
     name: ClassVar[str] = "nearest_copy"
+    latest: ClassVar[bool] = True
+    """Whether the copy that counts for itself is the latest; else the earliest."""
     range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     definition: ClassVar[str] = (
         "attention to the token after the latest earlier occurrence of the present token, less the mean of that to the "
@@ -71,13 +73,16 @@ class NearestCopyEvaluator(RepeatedPlacesEvaluator):
     needs: ClassVar[str] = _NEEDS.format(3)
 
     def places(self, model: ModelLike, tokens: Int[Tensor, "example pos"]) -> Weights:  # noqa: ARG002
-        """1 after the latest occurrence, -1 shared by the others."""
+        """1 after the chosen occurrence, -1 spread over the others, for queries with at least two."""
         ranks, n_copies = _ranks(tokens)
-        return _one_against_the_others(ranks, ranks == 1, n_copies)
+        is_target = ranks > 0
+        chosen = is_target & (ranks == (1 if self.latest else n_copies))
+        others = is_target & ~chosen
+        return (chosen.float() - others / (n_copies - 1).clamp(min=1)) * (n_copies > 1)
 
 
 @dataclass(frozen=True)
-class FarthestCopyEvaluator(RepeatedPlacesEvaluator):
+class FarthestCopyEvaluator(NearestCopyEvaluator):
     """Attention to what followed the earliest copy, less the mean of that to the others; 1 for a farthest-only head.
 
     Examples:
@@ -85,17 +90,11 @@ class FarthestCopyEvaluator(RepeatedPlacesEvaluator):
     """
 
     name: ClassVar[str] = "farthest_copy"
-    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    latest: ClassVar[bool] = False
     definition: ClassVar[str] = (
         "attention to the token after the earliest occurrence of the present token, less the mean of that to the "
         "tokens after the other earlier ones; mean over queries with at least two, then over examples"
     )
-    needs: ClassVar[str] = _NEEDS.format(3)
-
-    def places(self, model: ModelLike, tokens: Int[Tensor, "example pos"]) -> Weights:  # noqa: ARG002
-        """1 after the earliest occurrence, -1 shared by the others."""
-        ranks, n_copies = _ranks(tokens)
-        return _one_against_the_others(ranks, ranks == n_copies, n_copies)
 
 
 def _ranks(
@@ -110,14 +109,3 @@ def _ranks(
 def _at_rank(tokens: Int[Tensor, "example pos"], *, rank: int, n_copies: int) -> Weights:
     ranks, found = _ranks(tokens)
     return ((ranks == rank + 1) & (found == n_copies)).float()
-
-
-def _one_against_the_others(
-    ranks: Int[Tensor, "example query_pos key_pos"],
-    chosen: Bool[Tensor, "example query_pos key_pos"],
-    n_copies: Int[Tensor, "example query_pos 1"],
-) -> Weights:
-    """1 at the chosen target, -1 spread over the others, for queries with at least two."""
-    chosen = chosen & (ranks > 0)
-    others = (ranks > 0) & ~chosen
-    return (chosen.float() - others / (n_copies - 1).clamp(min=1)) * (n_copies > 1)

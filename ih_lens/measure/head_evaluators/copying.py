@@ -80,6 +80,12 @@ class CopyingEvaluator(AttentionEvaluator):
     bos: int | str | None = None
     rectified: str = "source"
 
+    def defined(self) -> str:
+        """The definition with what is rectified."""
+        if one_of("rectified", self.rectified, RECTIFIED) == "source":
+            return self.definition
+        return self.definition.replace("each source position rectified by itself", "the sum over sources rectified")
+
     def fitted(self, model: ModelLike) -> "CopyingEvaluator":
         """With no more tokens than fit the model's context."""
         return self.configured(length=fitting_length(model, self.length, 1, self.bos))

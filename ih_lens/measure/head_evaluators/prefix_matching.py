@@ -1,9 +1,9 @@
 """Prefix matching: attention to the tokens that followed earlier occurrences of the present token."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import ClassVar, cast
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -13,13 +13,18 @@ from ih_lens.errors import InputError
 from ih_lens.measure.attention import (
     AttentionReduction,
     attention_window,
-    batches,
     measurable_tokens,
     measure_attention,
 )
 from ih_lens.measure.fused_attention import LayerAttention
 from ih_lens.measure.head_evaluators._base import check_examples, layers_named
-from ih_lens.measure.head_evaluators._places import out_of_reach, prefix_targets
+from ih_lens.measure.head_evaluators._places import (
+    count_places,
+    first_kind,
+    mean_over_queries,
+    out_of_reach,
+    prefix_targets,
+)
 from ih_lens.measure.head_evaluators._repeated import RepeatedTokensEvaluator
 from ih_lens.types import ModelLike
 from ih_lens.validate import at_least, one_of
@@ -68,11 +73,10 @@ def prefix_matching_score(
         >>> scores.shape == (model.cfg.n_layers, model.cfg.n_heads)
         True
     """
-    is_printed = one_of("reading", reading, READINGS) == "printed"
+    per_entry, shift = _is_printed(reading), _shift(offset, reading)
     tokens = measurable_tokens(model, tokens, min_length=2, has_bos=has_bos)
     at_least("n_prefix", n_prefix, 1)
-    shift = offset - 2 * is_printed
-    reduction = prefix_reduction(model, tokens, [shift], n_prefix=n_prefix, per_entry=is_printed)
+    reduction = prefix_reduction(model, tokens, [shift], n_prefix=n_prefix, per_entry=per_entry)
     return measure_attention(model, tokens, [reduction], batch_size=batch_size)[0][0]
 
 
@@ -103,7 +107,16 @@ def prefix_matching_offset_scan(
 
 @dataclass(frozen=True)
 class PrefixMatchingEvaluator(RepeatedTokensEvaluator):
-    """Prefix matching on random tokens, repeated after a start token."""
+    """Prefix matching on random tokens, repeated after a start token.
+
+    Attributes:
+        offset: as in `prefix_matching_score`.
+        n_prefix: as there.
+        reading: as there.
+
+    Examples:
+        >>> score_heads(model, evaluators=[PrefixMatchingEvaluator(n_prefix=2)]).top("prefix_matching", 3)
+    """
 
     name: ClassVar[str] = "prefix_matching"
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
@@ -112,26 +125,38 @@ class PrefixMatchingEvaluator(RepeatedTokensEvaluator):
         "have such targets, then over examples"
     )
 
+    offset: int = 0
+    n_prefix: int = 1
+    reading: str = "induction"
+
+    def defined(self) -> str:
+        """The definition with another offset, a longer prefix or the other reading in it."""
+        text = self.definition
+        if _is_printed(self.reading):
+            text = (
+                "mean of the attention entries from each token to the tokens before earlier occurrences of the present "
+                "token, then over examples"
+            )
+        if self.n_prefix > 1:
+            text = text.replace("the present token", f"the last {self.n_prefix} tokens")
+        return f"{text}; targets shifted by {self.offset} positions" if self.offset else text
+
     def undefined(self, model: ModelLike, tokens: Int[Tensor, "example pos"]) -> str | None:
         """Local attention must reach back to the token after the last occurrence."""
-        _, distances = _count_targets(model, tokens, [0], 1, per_entry=False)
-        layers = out_of_reach(model, distances)[0].nonzero().flatten().tolist()
-        if not layers:
-            return None
-        windows = sorted({attention_window(model, layer) or 0 for layer in layers})
-        return (
-            f"{layers_named(layers)}: local attention sees {' or '.join(map(str, windows))} positions, and the nearest "
-            f"token to attend to stands {int(distances[0])} positions back; repeat fewer tokens (length=)"
-        )
+        shift, per_entry = _shift(self.offset, self.reading), _is_printed(self.reading)
+        return why_out_of_reach(model, tokens, shift, n_prefix=self.n_prefix, per_entry=per_entry)
 
     def reduction(self, model: ModelLike, tokens: Int[Tensor, "example pos"]) -> AttentionReduction:
         """That of `prefix_matching_score` with this evaluator's start token."""
         check_examples(model, tokens, self.bos)
-        reduction = prefix_reduction(model, tokens, [0])
-        return replace(
-            reduction,
-            finish=lambda sums: reduction.finish(sums)[0],
-            each=lambda sums: cast(Tensor, reduction.examples(sums))[..., 0],
+        return first_kind(
+            prefix_reduction(
+                model,
+                tokens,
+                [_shift(self.offset, self.reading)],
+                n_prefix=at_least("n_prefix", self.n_prefix, 1),
+                per_entry=_is_printed(self.reading),
+            )
         )
 
 
@@ -159,17 +184,31 @@ def prefix_reduction(
         of_batch = places(examples.start, examples.stop, attention.pattern.device)
         return torch.stack([_attention_to(attention, targets) for targets in of_batch], dim=-1)
 
-    def each(
-        sums: Float[Tensor, "example layer head_index offset"],
-    ) -> Float[Tensor, "example layer head_index offset"]:
-        scores = sums / counts[:, None, None]  # NaN for examples without a query: none of nothing
-        return scores.masked_fill(out_of_reach(model, distances).T[:, None], torch.nan)
+    return mean_over_queries(model, attended, counts, distances)
 
-    def finish(sums: Float[Tensor, "example layer head_index offset"]) -> Float[Tensor, "offset layer head"]:
-        scores = each(sums)
-        return torch.stack([scores[has, ..., place].mean(dim=0) for place, has in enumerate((counts > 0).T)])
 
-    return AttentionReduction(attended, finish, by_queries=True, each=each)
+def why_out_of_reach(
+    model: ModelLike, tokens: Int[Tensor, "example pos"], offset: int, *, n_prefix: int = 1, per_entry: bool = False
+) -> str | None:
+    """Which layers of local attention reach no target, as the reason for NaN; None where all do."""
+    _, distances = _count_targets(model, tokens, [offset], n_prefix, per_entry)
+    layers = out_of_reach(model, distances)[0].nonzero().flatten().tolist()
+    if not layers:
+        return None
+    windows = sorted({attention_window(model, layer) or 0 for layer in layers})
+    return (
+        f"{layers_named(layers)}: local attention sees {' or '.join(map(str, windows))} positions, and the nearest "
+        f"token to attend to stands {int(distances[0])} positions back; repeat fewer tokens (length=)"
+    )
+
+
+def _is_printed(reading: str) -> bool:
+    return one_of("reading", reading, READINGS) == "printed"
+
+
+def _shift(offset: int, reading: str) -> int:
+    """Of the targets; the printed sentence has those before earlier occurrences, two before those after them."""
+    return offset - 2 * _is_printed(reading)
 
 
 def _attention_to(attention: LayerAttention, targets: Int[Tensor, "target 3"]) -> Float[Tensor, "batch head_index"]:
@@ -185,12 +224,5 @@ def _count_targets(
     model: ModelLike, tokens: Int[Tensor, "example pos"], offsets: Sequence[int], n_prefix: int, per_entry: bool
 ) -> tuple[Int[Tensor, "example offset"], Int[Tensor, "offset"]]:
     """How many queries (or entries) the mean runs over, and the distance to the nearest target of all."""
-    n_pos = tokens.shape[1]
-    ages = torch.arange(n_pos)[:, None] - torch.arange(n_pos)
-    counts, nearest = [], torch.full((len(offsets),), n_pos)
-    for examples in batches(model, tokens, None):
-        targets = [prefix_targets(tokens[examples], offset, n_prefix) for offset in offsets]
-        counts.append(torch.stack([(t if per_entry else t.any(-1)).flatten(1).sum(-1) for t in targets], dim=-1))
-        batch_nearest = torch.stack([ages.masked_fill(~target.any(0), n_pos).min() for target in targets])
-        nearest = nearest.minimum(batch_nearest)
-    return torch.cat(counts), nearest
+    kinds = [partial(prefix_targets, offset=offset, n_prefix=n_prefix) for offset in offsets]
+    return count_places(model, tokens, kinds, per_entry=per_entry)

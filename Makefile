@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: demo clamp-demo bench notebooks test lint types docs check clean
+.PHONY: demo clamp-demo bench notebooks test lint types docs check test-oldest clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ih_lens needs Python 3.11 or newer; run: make PYTHON=python3.12")'
@@ -46,5 +46,15 @@ docs: .venv/installed-dev
 
 check: lint types test docs
 
+# The oldest versions of all dependencies, which are resolved for Python 3.11. From PyPI that torch brings 5 GB of CUDA
+# packages; a build without them, if pip is given one, is taken as well.
+.venv-oldest/installed: pyproject.toml constraints-oldest.txt
+	python3.11 -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install -qq --disable-pip-version-check -c constraints-oldest.txt -e '.[dev]'
+	touch $@
+
+test-oldest: .venv-oldest/installed
+	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+
 clean:
-	rm -rf .venv site
+	rm -rf .venv .venv-oldest site

@@ -14,6 +14,7 @@ from transformer_lens.utilities.activation_functions import apply_softcap
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import InputError
 from ih_lens.measure.numerics import ScoreWatch, widen
+from ih_lens.models.autocast import without_autocast
 from ih_lens.models.capabilities import require_causal
 from ih_lens.models.folded import FoldedModel
 from ih_lens.models.fused_forward import fused_layers, may_fuse
@@ -24,6 +25,8 @@ from ih_lens.validate import at_least, finite_weights, token_batch
 
 TOKENS_PER_PASS_ON_ACCELERATOR = 32768
 
+STREAM_ON_CPU = 2**19
+"""Numbers in the residual streams that exist at once on a CPU: 2 MB in float32."""
 LOGITS_PER_CHUNK = 2**22
 """Logits that exist at once: 16 MB in float32, whatever the vocabulary."""
 
@@ -76,7 +79,7 @@ def rows_per_pass(model: ModelLike, n_pos: int, batch_size: int | None, *, token
 
 @contextmanager
 def measuring(model: ModelLike) -> Generator[None]:
-    """No gradients, evaluation mode, start tokens that are seen; afterwards the model is as it was.
+    """No gradients, no autocast, evaluation mode, start tokens that are seen; afterwards the model is as it was.
 
     `no_grad` and not `inference_mode`: TransformerLens keeps tables of positions in the model when it first needs
     them, and those made in inference mode could not be trained with afterwards.
@@ -85,7 +88,7 @@ def measuring(model: ModelLike) -> Generator[None]:
     was_training = [module for module in as_module(model).modules() if module.training]
     as_module(model).eval()
     try:
-        with torch.no_grad(), _start_token_seen(model):
+        with torch.no_grad(), without_autocast(), _start_token_seen(model):
             yield
     finally:
         for module in was_training:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from ih_lens.models.autocast import without_autocast
+
 _PROBED_SHAPES = ((512, 768, 768), (96, 64, 200), (128, 32, 512))
 """Rows, terms of each sum, columns."""
 _LARGEST_ERROR = 1e-5
@@ -49,20 +51,22 @@ def fastest_float32() -> Generator[None]:
 
     The setting is the process's: it is put back when the last of all threads inside leaves, and what other threads
     compute meanwhile is float32 as well. It may be entered again inside itself. On a CPU,
-    `F.scaled_dot_product_attention` is several times slower inside it: use `causal_attention`.
+    `F.scaled_dot_product_attention` is several times slower inside it: use `causal_attention`. Autocast that the caller
+    has switched on is off inside.
 
     Examples:
         >>> with fastest_float32():
         ...     product = torch.randn(512, 768) @ torch.randn(768, 768)
     """
-    if not _is_exact():
-        yield
-        return
-    _switch.enter()
-    try:
-        yield
-    finally:
-        _switch.leave()
+    with without_autocast():
+        if not _is_exact():
+            yield
+            return
+        _switch.enter()
+        try:
+            yield
+        finally:
+            _switch.leave()
 
 
 @functools.cache
@@ -85,9 +89,8 @@ def _relative_error(n_rows: int, n_terms: int, n_columns: int) -> float:
     generator = torch.Generator().manual_seed(0)
     left = torch.randn(n_rows, n_terms, generator=generator, dtype=torch.float64, device="cpu").float()
     right = torch.randn(n_terms, n_columns, generator=generator, dtype=torch.float64, device="cpu").float()
-    with torch.autocast("cpu", enabled=False):
-        exact = left.double() @ right.double()
-        return float(((left @ right).double() - exact).abs().max() / exact.abs().max())
+    exact = left.double() @ right.double()
+    return float(((left @ right).double() - exact).abs().max() / exact.abs().max())
 
 
 def _set_onednn(precision: str) -> str:

@@ -37,7 +37,8 @@ class ModelAnalysisTable:
         datasets: per model all its numbers, labelled: every row under its name, every head evaluator, `head_type`
             [layer, head], the losses `random_token` and `at_indices`, and the ablation of all induction heads together.
             Training is the dimension `snapshot` with `step` and `tokens_elapsed`.
-        record: series, settings, evaluation set, context indices, library versions, what was measured.
+        record: series, settings, evaluation set, context indices, library versions, and, until it is saved, how many
+            measurements this call took and how many it found.
 
     Examples:
         >>> table = ModelAnalysisTable.from_runs(["runs/1L", "runs/2L"])
@@ -85,6 +86,7 @@ class ModelAnalysisTable:
             DownloadError: if none of a published model's snapshots can be had; where some can, see `missing`.
             DamagedFileError: if a run or a snapshot is damaged.
             WorkerError: if worker processes keep dying; what was measured until then is kept.
+            StorageError: if the disk is full or the store cannot be written, and something is to be measured.
 
         Examples:
             >>> ModelAnalysisTable.from_runs({"plain": [run_1, run_2], "smeared keys": ["runs/1L-smeared"]}, workers=4)
@@ -200,7 +202,7 @@ class ModelAnalysisTable:
             The path.
         """
         target = Path(path)
-        write_bytes(target, table_page(self.datasets, self.record, title=title, rows=rows).encode())
+        write_bytes(target, table_page(self.datasets, self._lasting_record, title=title, rows=rows).encode())
         return target
 
     def save(self, path: str | Path) -> Path:
@@ -209,7 +211,7 @@ class ModelAnalysisTable:
         Raises:
             InputError: if something else than a saved table is there.
         """
-        save_datasets(path, self.datasets, self.record)
+        save_datasets(path, self.datasets, self._lasting_record)
         return Path(path)
 
     @classmethod
@@ -220,6 +222,11 @@ class ModelAnalysisTable:
             DamagedFileError: if it is no saved table, altered, or of another version.
         """
         return cls(*load_datasets(path))
+
+    @property
+    def _lasting_record(self) -> dict[str, Any]:
+        """The record without how this call came by the numbers: files of equal numbers are equal byte for byte."""
+        return {**self.record, "collection": {"missing": self.missing}}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(self.models)}; rows {', '.join(self.record['rows'])})"

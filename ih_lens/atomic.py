@@ -1,7 +1,15 @@
-"""Writing so that a kill at any moment leaves either the old or the new, never a part."""
+"""Writing so that a kill at any moment leaves either the old or the new, never a part.
 
+What is being written has a temporary name, and beside it a lock that the operating system frees when the writer ends
+in any way. So what the dead left is told from what the living write without looking at a clock.
+"""
+
+import errno
+import fcntl
+import hashlib
 import json
 import os
+import platform
 import shutil
 import time
 import uuid
@@ -10,21 +18,59 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ih_lens.errors import StorageError
+
 TEMPORARY_PREFIX = ".tmp-"
+_LOCK_SUFFIX = ".lock"
+_THIS_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+_SECONDS_ELSEWHERE = 24 * 3600
+"""Some file systems keep locks to one machine, so what another one writes is taken for left only when it is so old."""
+_ATTEMPTS = 5
+"""At removing a folder: a worker that is being stopped may write into it once more."""
+_ADVICE = {
+    errno.ENOSPC: "Make room",
+    errno.EDQUOT: "Make room",
+    errno.EROFS: "Make it writable, or give another folder",
+    errno.EACCES: "Make it writable, or give another folder",
+    errno.EPERM: "Make it writable, or give another folder",
+    errno.EIO: "Look after the disk",
+}
+
+
+@contextmanager
+def writing_into(folder: Path) -> Generator[None]:
+    """Say which folder cannot be written, and what to do about it.
+
+    Raises:
+        StorageError: if the disk is full or failed, or the folder is read-only or somebody else's.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0)
+        if advice is None or not _lies_in(error.filename, folder):
+            raise
+        raise StorageError(
+            f"{folder} cannot be written: {error.strerror}. {advice}; what was finished is kept, and the same call "
+            "goes on from there"
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file in one step, making its folder if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
-    try:
-        temporary.write_bytes(content)
-        _sync(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
+    """Write a file in one step, making its folder if need be.
+
+    Raises:
+        StorageError: if the folder cannot be written.
+    """
+    with writing_into(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary(path) as temporary:
+            temporary.write_bytes(content)
+            _sync(temporary)
+            os.replace(temporary, path)
+        _sync(path.parent)
 
 
 def to_json_bytes(record: Any) -> bytes:
@@ -38,65 +84,133 @@ def new_folder(path: Path, *, replace: bool = False) -> Generator[Path]:
 
     Args:
         path: its name, at which nothing or an empty folder may stand.
-        replace: put it in the place of a folder that is there, which is removed.
+        replace: put it in the place of a folder that is there, which is removed; killed right between two renamings,
+            there is neither.
+
+    Raises:
+        StorageError: if the folder that it is to lie in cannot be written.
     """
-    temporary = _temporary(path)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        for file in temporary.iterdir():
-            _sync(file)
-        _sync(temporary)
-        replaced = _temporary(path) if replace and path.exists() else None
-        if replaced is not None:
-            path.rename(replaced)
-        temporary.rename(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    _sync(path.parent)
-    if replaced is not None:
-        shutil.rmtree(replaced)  # only now, so that a kill in the middle of it finds the new one in place
+    with writing_into(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary(path) as temporary:
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.iterdir():
+                _sync(file)
+            _sync(temporary)
+            if replace and path.exists():
+                with _temporary(path) as replaced:
+                    path.rename(replaced)
+                    try:
+                        temporary.rename(path)
+                    except BaseException:
+                        replaced.rename(path)
+                        raise
+            else:
+                temporary.rename(path)
+        _sync(path.parent)
 
 
 @contextmanager
 def temporary_folder(parent: Path) -> Generator[Path]:
-    """An empty folder inside another, for what is of use only until the end."""
-    place = _temporary(parent / "work")
-    place.mkdir(parents=True)
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    """An empty folder inside another, for what is of use only until the end; what the dead left there is removed.
+
+    Raises:
+        StorageError: if the other cannot be written.
+    """
+    with writing_into(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        clear_temporaries(parent)
+        with _temporary(parent / "work") as place:
+            place.mkdir()
+            yield place
 
 
 def remove_folder(path: Path) -> None:
     """Remove a folder; it loses its name first, so that no half of it is ever found under it."""
-    temporary = _temporary(path)
-    path.rename(temporary)
-    shutil.rmtree(temporary)
+    with writing_into(path.parent), _temporary(path) as temporary:
+        path.rename(temporary)
 
 
-def clear_temporaries(folder: Path, *, hours: int = 0) -> None:
-    """Remove what interrupted writers left behind.
+def clear_temporaries(folder: Path, name: str = "") -> None:
+    """Remove what writers left behind that were killed.
 
     Args:
         folder: where.
-        hours: leave alone what was changed since, because others may still write it.
+        name: only what was to become a file or folder of this name.
     """
-    latest = time.time() - 3600 * hours
-    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        with suppress(FileNotFoundError):  # what its writer finishes meanwhile
-            if leftover.stat().st_mtime > latest:
-                continue
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
-            else:
-                leftover.unlink()
+    start = TEMPORARY_PREFIX + (f"{name}-" if name else "")
+    with suppress(FileNotFoundError):
+        for found in [entry.name for entry in os.scandir(folder) if entry.name.startswith(start)]:
+            _remove_if_left(folder / found.removesuffix(_LOCK_SUFFIX))
 
 
-def _temporary(path: Path) -> Path:
-    return path.parent / f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex[:8]}"
+@contextmanager
+def _temporary(path: Path) -> Generator[Path]:
+    """A name for something that becomes a file or folder; whatever bears it in the end is removed."""
+    clear_temporaries(path.parent, path.name)
+    while True:
+        temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}-{_THIS_MACHINE}-{uuid.uuid4().hex[:8]}"
+        lock = os.open(_lock_of(temporary), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            _lock(lock)
+            if not os.fstat(lock).st_nlink:
+                continue  # somebody who clears found it before it was locked
+            try:
+                yield temporary
+            finally:
+                _remove(temporary)
+            return
+        finally:
+            os.close(lock)
+
+
+def _remove_if_left(temporary: Path) -> None:
+    """Remove something temporary unless its writer lives, or may live on another machine."""
+    try:
+        lock = os.open(_lock_of(temporary), os.O_RDWR)
+    except FileNotFoundError:  # a lock goes last, so that its writer has ended
+        _remove(temporary)
+        return
+    except OSError:  # somebody else's
+        return
+    try:
+        old = os.fstat(lock).st_mtime < time.time() - _SECONDS_ELSEWHERE
+        if _lock(lock) and (old or f"-{_THIS_MACHINE}-" in temporary.name):
+            _remove(temporary)
+    finally:
+        os.close(lock)
+
+
+def _lock(descriptor: int) -> bool:
+    """Hold an open file for this process, if that can be done: not all file systems have locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _lock_of(temporary: Path) -> Path:
+    return temporary.with_name(temporary.name + _LOCK_SUFFIX)
+
+
+def _remove(temporary: Path) -> None:
+    """Remove a temporary file or folder and then its lock; what cannot be removed now is left for the next writer."""
+    with suppress(OSError):
+        for _ in range(_ATTEMPTS):
+            if not temporary.is_dir():
+                break
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            return
+        temporary.unlink(missing_ok=True)
+        _lock_of(temporary).unlink(missing_ok=True)
+
+
+def _lies_in(name: Any, folder: Path) -> bool:
+    """Whether an error is about something in a folder; writing itself names no file."""
+    return not isinstance(name, str | Path) or Path(name).absolute().is_relative_to(folder.absolute())
 
 
 def _sync(path: Path) -> None:

@@ -1,8 +1,11 @@
 """The command line: `ih-lens demo | clamp-demo | notebooks | tokens | train | table | series | score`."""
 
 import os
+import signal
 import sys
 import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -312,9 +315,12 @@ def score(
 def main() -> None:
     """Entry point: every error is one message on standard error and an exit status, never a traceback."""
     try:
-        app(prog_name="ih-lens", standalone_mode=False)
+        with _ended_by_sigterm():
+            app(prog_name="ih-lens", standalone_mode=False)
     except typer.Exit as finished:
         sys.exit(finished.exit_code)
+    except _Terminated:
+        _fail("terminated; what was finished is kept, and the same command continues", 143)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; what was finished is kept, and the same command continues", 130)
     except IHLensError as error:
@@ -332,6 +338,24 @@ def main() -> None:
         if os.environ.get("IH_LENS_TRACEBACK"):
             traceback.print_exc()
         _fail(f"unexpected {type(error).__name__}: {error}. IH_LENS_TRACEBACK=1 shows where; please report it", 70)
+
+
+class _Terminated(KeyboardInterrupt):
+    """The process is asked to end, as a cluster's scheduler does before it kills."""
+
+
+@contextmanager
+def _ended_by_sigterm() -> Generator[None]:
+    """End as at Control-C, so that workers and temporary files go too."""
+
+    def end(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(message: str, status: int) -> None:

@@ -29,6 +29,10 @@ class RunError(IHLensError):
     """A run folder cannot be used as asked: it holds another configuration, or is not finished."""
 
 
+class StorageError(IHLensError, OSError):
+    """A folder cannot be written: the disk is full, or it is read-only or somebody else's."""
+
+
 class WorkerError(IHLensError):
     """Processes that worked on a task kept dying, most often for want of memory."""
 

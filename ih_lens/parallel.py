@@ -20,7 +20,7 @@ import torch
 from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 
-from ih_lens.atomic import temporary_folder
+from ih_lens.atomic import temporary_folder, writing_into
 from ih_lens.errors import WorkerError
 
 _log = logging.getLogger(__name__)
@@ -80,6 +80,7 @@ def run_tasks(
 
     Raises:
         WorkerError: if processes keep dying, with the tasks that they worked on.
+        StorageError: if the folder cannot be written.
         Exception: what a task raised, unchanged; the others are stopped.
     """
     with temporary_folder(folder) as place:
@@ -180,9 +181,9 @@ def _run(task: Task, notes: "_Notes", index: int) -> None:
             if n_deaths >= _MOST_DEATHS:
                 raise WorkerError(f"{task.name}: the process that worked on it died {n_deaths} times. {_ADVICE}")
             task.run()
+            notes.finish(index)
         except Exception as error:
             raise _TaskFailed(_portable(error), traceback.format_exc()) from error
-        notes.finish(index)
 
 
 def _portable(error: Exception) -> Exception:
@@ -203,13 +204,14 @@ class _Notes:
 
     def begin(self, index: int) -> int:
         """Note that a task begins; returns how often it was begun before."""
-        with (self.folder / f"{index}.begun").open("ab") as file:
+        with writing_into(self.folder), (self.folder / f"{index}.begun").open("ab") as file:
             file.write(b".")
         return (self.folder / f"{index}.begun").stat().st_size - 1
 
     def finish(self, index: int) -> None:
         """Note that a task is done."""
-        (self.folder / f"{index}.done").touch()
+        with writing_into(self.folder):
+            (self.folder / f"{index}.done").touch()
 
     def is_done(self, index: int) -> bool:
         """Whether a task is noted as done."""

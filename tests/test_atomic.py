@@ -1,11 +1,25 @@
 """Files and folders appear whole or not at all, and nothing is left lying about."""
 
+import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from ih_lens.atomic import clear_temporaries, new_folder, temporary_folder, to_json_bytes, write_bytes
+from ih_lens.atomic import (
+    clear_temporaries,
+    new_folder,
+    temporary_folder,
+    to_json_bytes,
+    write_bytes,
+    writing_into,
+)
+from ih_lens.errors import StorageError
+
+ROOT = Path(__file__).parents[1]
 
 
 def _interrupted(*places: object) -> None:
@@ -55,12 +69,85 @@ def test_a_temporary_folder_is_gone_in_the_end(tmp_path: Path) -> None:
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_what_was_left_long_ago_is_cleared(tmp_path: Path) -> None:
-    for name in (".tmp-old", ".tmp-new", "kept"):
+def _killed_while_writing(folder: Path) -> None:
+    """Leave what a process leaves that is killed in the middle of a file and of a folder."""
+    code = (
+        "import os, pathlib, signal, sys; from ih_lens.atomic import new_folder, temporary_folder, write_bytes;"
+        "folder = pathlib.Path(sys.argv[1]); os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
+        "part = new_folder(folder / 'table'); (part.__enter__() / 'a').touch();"
+        "work = temporary_folder(folder); (work.__enter__() / 'b').touch();"
+        "write_bytes(folder / 'page.html', b'content')"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT).returncode == -signal.SIGKILL
+    assert len(list(folder.glob(".tmp-*"))) == 6
+
+
+def test_what_the_dead_left_is_cleared_and_what_the_living_write_is_not(tmp_path: Path) -> None:
+    _killed_while_writing(tmp_path)
+    with new_folder(tmp_path / "table") as living:
+        assert not [place for place in tmp_path.glob(".tmp-table-*") if not place.name.startswith(living.name)]
+        for place in tmp_path.iterdir():
+            os.utime(place, (0, 0))  # as after a jump of the clock
+        clear_temporaries(tmp_path)
+        assert sorted(place.name for place in tmp_path.iterdir()) == [living.name, f"{living.name}.lock"]
+    assert [place.name for place in tmp_path.iterdir()] == ["table"]
+
+
+def test_who_works_in_a_folder_clears_it(tmp_path: Path) -> None:
+    _killed_while_writing(tmp_path)
+    with temporary_folder(tmp_path) as living:
+        assert sorted(place.name for place in tmp_path.iterdir()) == [living.name, f"{living.name}.lock"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_machine_is_given_a_day(tmp_path: Path) -> None:
+    for name in (".tmp-page-abcdef-12345678", ".tmp-page-abcdef-87654321"):
         (tmp_path / name).touch()
-    for name in (".tmp-old", "kept"):
-        os.utime(tmp_path / name, (0, 0))
-    clear_temporaries(tmp_path, hours=1)
-    assert sorted(file.name for file in tmp_path.iterdir()) == [".tmp-new", "kept"]
+        (tmp_path / f"{name}.lock").touch()
+    os.utime(tmp_path / ".tmp-page-abcdef-87654321.lock", (0, 0))
     clear_temporaries(tmp_path)
-    assert [file.name for file in tmp_path.iterdir()] == ["kept"]
+    assert len(list(tmp_path.glob("*12345678*"))) == 2
+    assert not list(tmp_path.glob("*87654321*"))
+
+
+def test_a_table_that_cannot_take_the_place_of_another_leaves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "table"
+    with new_folder(path) as folder:
+        (folder / "old").touch()
+    rename = Path.rename
+
+    def fail_at_the_name(self: Path, target: Path) -> Path:
+        if target == path and (self / "new").exists():
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_at_the_name)
+    with pytest.raises(StorageError, match="Input/output error"), new_folder(path, replace=True) as folder:
+        (folder / "new").touch()
+    assert [place.name for place in tmp_path.rglob("*")] == ["table", "old"]
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.ENOSPC, "No space left on device. Make room; what"), (errno.EROFS, "Read-only file system. Make it writ")],
+)
+def test_a_folder_that_cannot_be_written_is_named(
+    number: int, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(StorageError, match=f"{tmp_path} cannot be written: {advice}"):
+        write_bytes(tmp_path / "page.html", b"")
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
+    elsewhere = PermissionError(errno.EACCES, "Permission denied", "/elsewhere/text.txt")
+    for error in (elsewhere, ValueError("wrong"), FileNotFoundError(errno.ENOENT, "gone", str(tmp_path / "a"))):
+        with pytest.raises(type(error)) as caught, writing_into(tmp_path):
+            raise error
+        assert caught.value is error

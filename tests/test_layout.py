@@ -11,13 +11,14 @@ import pytest
 import ih_lens
 
 PACKAGE = Path(ih_lens.__file__).parent
-BASE = {"types", "errors", "validate", "atomic", "progress", "parallel", "version"}
+BASE = {"types", "errors", "validate", "atomic", "progress", "parallel", "reading", "version"}
 SPREAD = {"statistics", "estimates", "head_spread"}
 ALLOWED = {
     "types": {"errors"},
     "errors": set(),
     "validate": {"types", "errors"},
-    "atomic": set(),
+    "atomic": {"errors"},
+    "reading": {"errors"},
     "version": set(),
     "notebooks": {"atomic", "errors"},
     "progress": set(),

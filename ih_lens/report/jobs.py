@@ -24,8 +24,6 @@ from ih_lens.report.missing import MissingNotes
 from ih_lens.report.settings import TableSettings
 from ih_lens.report.store import MeasurementStore, entry_key
 
-_HOURS_TO_WRITE = 24
-"""What a writer began so long ago is no entry any more: its process died."""
 _log = logging.getLogger(__name__)
 
 
@@ -156,7 +154,8 @@ def run_jobs(
         return
     examples = {folder: SharedExamples.beside(folder, evals) for folder in {job.store.folder: None for job in jobs}}
     for folder in examples:
-        clear_temporaries(folder, hours=_HOURS_TO_WRITE)
+        for place in (folder, *filter(Path.is_dir, folder.iterdir())):
+            clear_temporaries(place)
         MissingNotes(folder).expect_connection()
     tasks = [Task(str(job.snapshot), partial(run_job, job, examples[job.store.folder], settings)) for job in jobs]
     with progress_bar(what, total=len(tasks), show=progress) as report:

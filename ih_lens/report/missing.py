@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ih_lens.atomic import to_json_bytes, write_bytes
+from ih_lens.atomic import to_json_bytes, write_bytes, writing_into
 from ih_lens.errors import DownloadError
 from ih_lens.models.hub_retries import is_transient
 from ih_lens.models.run_protocols import SnapshotLike
@@ -32,22 +32,26 @@ class MissingNotes:
         """Note why a snapshot is missing."""
         write_bytes(self._file(snapshot), to_json_bytes({"snapshot": str(snapshot), "reason": str(error)}))
         if is_transient(error):
-            with self._failures.open("ab") as file:
+            with writing_into(self._folder), self._failures.open("ab") as file:
                 file.write(b".")
 
     def remove(self, snapshot: SnapshotLike) -> None:
         """A snapshot was measured."""
-        self._file(snapshot).unlink(missing_ok=True)
-        self._failures.unlink(missing_ok=True)
+        with writing_into(self._folder):
+            self._file(snapshot).unlink(missing_ok=True)
+            self._failures.unlink(missing_ok=True)
 
     def reason(self, snapshot: SnapshotLike) -> str:
         """Why a snapshot is missing."""
-        file = self._file(snapshot)
-        return str(json.loads(file.read_bytes())["reason"]) if file.exists() else "its weights could not be had"
+        try:
+            return str(json.loads(self._file(snapshot).read_bytes())["reason"])
+        except FileNotFoundError:
+            return "its weights could not be had"
 
     def expect_connection(self) -> None:
         """A new call begins; what failed in an earlier one tells nothing any more."""
-        self._failures.unlink(missing_ok=True)
+        with writing_into(self._folder):
+            self._failures.unlink(missing_ok=True)
 
     def require_connection(self) -> None:
         """Stop asking when nobody answers, instead of waiting once for each of hundreds of snapshots.

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ih_lens.atomic import writing_into
 from ih_lens.clamping.apply import require_effect
 from ih_lens.clamping.parameters import may_leave_unused
 from ih_lens.clamping.plan import Clamps, Plan
@@ -60,6 +61,7 @@ def train(
         CapabilityError: if a clamp has no effect on the model.
         RunError: if `out` holds something else, is being trained into, or the loss became NaN or infinite.
         DamagedFileError: if files of the run to be continued were damaged.
+        StorageError: if the disk is full or `out` cannot be written; called again, it goes on from the last saved step.
 
     Examples:
         >>> config = TrainConfig(n_steps=1000, batch_size=32, lr=1e-3, snapshots=every(25))
@@ -79,7 +81,7 @@ def train(
     processes.require_divisible(config.batch_size)
     cfg = copy.deepcopy(cfg)
     cfg.device = str(processes.device(device))
-    with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+    with torch.inference_mode(False), torch.enable_grad(), writing_into(folder), ExitStack() as stack:
         model = build_model(cfg, smeared_keys=smeared_keys, seed=config.seed)
         if (features := getattr(data, "token_features", None)) is not None:
             embed_features(model, features, seed=config.seed)

@@ -13,16 +13,16 @@ from ih_lens.measure.ablation.fused import FusedSweep
 from ih_lens.measure.ablation.hooked import HookedSweep
 from ih_lens.measure.ablation.replacements import REPLACEMENTS, CleanOutputs
 from ih_lens.measure.forward import check_measurable, folded_if_unobserved, measuring, rows_per_pass
-from ih_lens.measure.loss_views import LossViews, choose_views
+from ih_lens.measure.loss_views import LossViews, choose_views, labels_of_losses
 from ih_lens.measure.numerics import require_finite_ablations
-from ih_lens.measure.provenance import provenance
 from ih_lens.models.folded import FoldedModel
 from ih_lens.models.matmul import fastest_float32
 from ih_lens.results import AblationLosses
 from ih_lens.types import HeadGroup, ModelLike
 from ih_lens.validate import head_groups, is_single_head, one_of
 
-_STREAM_ON_CPU = 2**22
+_COPIES_ON_CPU = 2**22
+"""Numbers in the residual streams of all copies: they pay for the pass over the weights that they share."""
 """Numbers in the residual streams of all copies that exist at once: 16 MB in float32."""
 
 
@@ -85,7 +85,7 @@ def ablate_heads(
     asked = heads if heads is not None else [(layer, head) for layer in range(shape[0]) for head in range(shape[1])]
     groups = head_groups(asked, *shape)
     views = choose_views(evals, by=context_indices, at_indices=at_indices, window=window)
-    n_rows = rows_per_pass(model, evals.n_pos, batch_size, tokens_on_cpu=_STREAM_ON_CPU // model.cfg.d_model)
+    n_rows = rows_per_pass(model, evals.n_pos, batch_size, tokens_on_cpu=_COPIES_ON_CPU // model.cfg.d_model)
     with measuring(model), fastest_float32():
         folded = None if ABLATIONS[kind].own_patterns is None else folded_if_unobserved(model)
         if folded is None:
@@ -101,24 +101,9 @@ def ablate_heads(
         values = {name: _on_grid(view, groups, shape) for name, view in values.items()}
     else:
         leading = {"group": names}
+    about = {"measure": "ablate_heads", "kind": kind, "replace": replace, "seed": seed, "window": window}
     return AblationLosses.from_tensors(
-        values,
-        leading=leading,
-        random_index=evals.random_index,
-        by_context_index=views.by_context_index,
-        at_indices=views.at_indices,
-        provenance=provenance(
-            model,
-            measure="ablate_heads",
-            kind=kind,
-            replace=replace,
-            seed=seed,
-            fingerprint=evals.fingerprint,
-            eval_seed=evals.seed,
-            examples=evals.description,
-            window=window,
-            forward="hooked" if folded is None else "fused",
-        ),
+        values, leading=leading, **labels_of_losses(model, evals, views, is_fused=folded is not None, **about)
     )
 
 

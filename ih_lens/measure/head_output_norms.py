@@ -6,13 +6,10 @@ from torch import Tensor
 
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.measure.ablation.replacements import CleanOutputs
-from ih_lens.measure.forward import check_measurable, measuring, rows_per_pass
+from ih_lens.measure.forward import STREAM_ON_CPU, check_measurable, measuring, rows_per_pass
 from ih_lens.measure.numerics import widen
 from ih_lens.models.effective import plain_matrix
 from ih_lens.types import ModelLike
-
-_STREAM_ON_CPU = 2**19
-"""Numbers in the residual streams that exist at once: 2 MB in float32."""
 
 
 def head_output_norms(
@@ -37,7 +34,7 @@ def head_output_norms(
     """
     check_measurable(model, evals)
     layers, clean = range(model.cfg.n_layers), CleanOutputs(model, None)
-    n_rows = rows_per_pass(model, evals.n_pos, batch_size, tokens_on_cpu=_STREAM_ON_CPU // model.cfg.d_model)
+    n_rows = rows_per_pass(model, evals.n_pos, batch_size, tokens_on_cpu=STREAM_ON_CPU // model.cfg.d_model)
     total = torch.zeros(model.cfg.n_layers, model.cfg.n_heads, dtype=torch.float64)
     with measuring(model):
         written = [plain_matrix(model, "W_O", layer) for layer in layers]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import InputError
+from ih_lens.measure.provenance import provenance
+from ih_lens.types import ModelLike
 from ih_lens.validate import at_least, context_indices, default_context_indices
 
 
@@ -124,3 +127,23 @@ class ViewTotals:
         means = (self._sums / self._random.shape[1]).to(self._random.dtype)
         views = {"random_token": self._random, "by_context_index": means, "at_indices": self._at}
         return {**views, "full": self._full} if self._full.shape[-1] else views
+
+
+def labels_of_losses(
+    model: ModelLike, evals: EvalSet, views: LossViews, *, is_fused: bool, **parameters: Any
+) -> dict[str, Any]:
+    """What results of losses say beside their numbers: which indices they are of, and where they come from."""
+    origin = provenance(
+        model,
+        fingerprint=evals.fingerprint,
+        eval_seed=evals.seed,
+        examples=evals.description,
+        forward="fused" if is_fused else "hooked",
+        **parameters,
+    )
+    return {
+        "random_index": views.random_index,
+        "by_context_index": views.by_context_index,
+        "at_indices": views.at_indices,
+        "provenance": origin,
+    }

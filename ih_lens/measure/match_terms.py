@@ -21,6 +21,7 @@ from ih_lens.types import HeadSpelling, ModelLike
 from ih_lens.validate import head_index, one_of
 
 _WHAT = "splitting what a head reads"
+_TERMS = {"query": "query_term", "key": "key_term", "key_previous": "key_term", "value": "value_term"}
 
 
 @torch.no_grad()
@@ -124,9 +125,8 @@ def match_terms(
     n_defined = int(of_examples["match"].isfinite().sum())
     if n_defined == 0:
         raise InputError(f"tokens: no query of {found} sees both a target and another position; use longer examples")
-    dims = {"query": "query_term", "key": "key_term", "key_previous": "key_term", "value": "value_term"}
     variables = {
-        name: (("example", dims[name]) if name in dims else ("example",), to_numpy(values))
+        name: (("example", _TERMS[name]) if name in _TERMS else ("example",), to_numpy(values))
         for name, values in of_examples.items()
     }
     variables["pairs"] = (("query_term", "key_term"), to_numpy(pairs / n_defined))

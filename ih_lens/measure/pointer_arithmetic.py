@@ -14,6 +14,7 @@ from ih_lens.measure.head_reading import POSITIONS, HeadReading, term_names
 from ih_lens.measure.match_terms import match_weights, matching_tokens, prefix_matching_of, weighted_keys
 from ih_lens.measure.provenance import provenance
 from ih_lens.measure.read_head import head_batches, read_layer, require_linear_reading
+from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.matmul import fastest_float32
 from ih_lens.results import json_safe, to_numpy
 from ih_lens.types import HeadIndex, HeadSpelling, ModelLike
@@ -81,29 +82,8 @@ def pointer_arithmetic(
         raise InputError(f"threshold: expected a score above 0, at most 1, got {threshold!r}")
     scores = prefix_matching_offset_scan(model, tokens, [-1], batch_size=batch_size)[0]
     chosen = _duplicates(model, duplicates, scores, threshold)
-    shape = (model.cfg.n_layers, model.cfg.n_heads)
-    found = {name: torch.full(shape, torch.nan, dtype=torch.float64) for name in (*_VIEWS, "score_share")}
-    with fastest_float32():
-        for layer in range(model.cfg.n_layers):
-            parts = [
-                torch.stack(
-                    [
-                        _measured(reading, tokens[examples], chosen)
-                        for reading in read_layer(linear, layer, tokens[examples])
-                    ]
-                )
-                for examples in head_batches(model, HeadIndex(layer, 0), tokens, batch_size)
-            ]
-            of_layer = torch.cat(parts, dim=-1).nanmean(dim=-1)
-            for place, name in enumerate(_VIEWS):
-                found[name][layer] = of_layer[:, place]
-            match = of_layer[:, -1].where(of_layer[:, -1] > 0, torch.nan)
-            found["score_share"][layer] = of_layer[:, -2] / match
-    found["share"] = (found["positional_keys"] - found["positional_keys_without_duplicates"]) / found["prefix_matching"]
-    found["duplicate_token"] = scores
-    for name in set(found) - {"prefix_matching", "duplicate_token"}:
-        found[name][0] = torch.nan
-    labels = {"layer": np.arange(shape[0]), "head": np.arange(shape[1])}
+    found = {**_measured_heads(linear, tokens, chosen, batch_size), "duplicate_token": scores}
+    labels = {"layer": np.arange(model.cfg.n_layers), "head": np.arange(model.cfg.n_heads)}
     attributes = provenance(
         model,
         measure="pointer_arithmetic",
@@ -129,6 +109,33 @@ def _duplicates(
     if given is not None:
         return [head_index(head, model.cfg.n_layers, model.cfg.n_heads) for head in given]
     return [HeadIndex(*map(int, place)) for place in (scores >= threshold).nonzero().tolist()]
+
+
+def _measured_heads(
+    model: HookedTransformer,
+    tokens: Int[Tensor, "example pos"],
+    duplicates: Sequence[HeadIndex],
+    batch_size: int | None,
+) -> dict[str, Float[Tensor, "layer head"]]:
+    """`_VIEWS`, means over examples, and the shares; of the first layer, which reads no head, prefix matching alone."""
+    shape = (model.cfg.n_layers, model.cfg.n_heads)
+    found = {name: torch.full(shape, torch.nan, dtype=torch.float64) for name in (*_VIEWS, "score_share")}
+    with fastest_float32():
+        for layer in range(model.cfg.n_layers):
+            parts = [
+                torch.stack([_measured(reading, part, duplicates) for reading in read_layer(model, layer, part)])
+                for examples in head_batches(model, HeadIndex(layer, 0), tokens, batch_size)
+                for part in [tokens[examples]]
+            ]
+            of_layer = torch.cat(parts, dim=-1).nanmean(dim=-1)
+            for place, name in enumerate(_VIEWS):
+                found[name][layer] = of_layer[:, place]
+            match = of_layer[:, -1].where(of_layer[:, -1] > 0, torch.nan)
+            found["score_share"][layer] = of_layer[:, -2] / match
+    found["share"] = (found["positional_keys"] - found["positional_keys_without_duplicates"]) / found["prefix_matching"]
+    for name in set(found) - {"prefix_matching"}:
+        found[name][0] = torch.nan
+    return found
 
 
 def _measured(

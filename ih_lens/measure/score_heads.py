@@ -33,7 +33,7 @@ from ih_lens.validate import finite_weights, one_of
 _Found = TypeVar("_Found")
 _Outcome = Tensor | Measured | CapabilityError
 _WITHOUT_SPREAD = "this evaluator does not tell each example's own score"
-_OV_EIGENVALUES = {
+_OV_EIGENVALUES: dict[str, Any] = {
     "definition": "sum of real parts over sum of moduli of the eigenvalues of W_E W_V W_O W_U, effective weights",
     "range": (-1.0, 1.0),
 }
@@ -98,50 +98,22 @@ def score_heads(
     text = text.tokens if isinstance(text, EvalSet) else text
     text = None if text is None else fitting_tokens(model, text, min_length=2)
     settings = {"n_examples": n_examples, "length": length, "repeats": repeats, "bos": bos}
-    shape = (model.cfg.n_layers, model.cfg.n_heads)
-    scores: dict[str, Tensor] = {}
-    examples: dict[str, Tensor | str] = {}
-    attributes: dict[str, dict[str, Any]] = {}
-
-    def keep(
-        name: str, description: dict[str, Any], outcome: _Outcome, reason: str | None = None, without: str = ""
-    ) -> None:
-        attributes[name] = description
-        if isinstance(outcome, CapabilityError):
-            reason = without = str(outcome)
-            outcome = torch.full(shape, torch.nan)
-        if reason is not None:
-            description["undefined"] = reason
-        measured = outcome if isinstance(outcome, Measured) else Measured(outcome, None)
-        scores[name] = measured.scores
-        examples[name] = (without or _WITHOUT_SPREAD) if measured.examples is None else measured.examples
-
+    kept = _Kept(model.cfg.n_layers, model.cfg.n_heads)
     fitting = [(evaluator, evaluator.fitted(model)) for evaluator in chosen_evaluators(evaluators, settings)]
     outcomes = _evaluate(model, [fitted for _, fitted in fitting], seed, text, batch_size)
     for (evaluator, fitted), (outcome, reason) in zip(fitting, outcomes, strict=True):
-        keep(evaluator.name, _description(evaluator, fitted, model, text), outcome, reason)
-    eigenvalues = _attempt(partial(ov_copying_eigenvalue_score, model))
-    keep(
-        "ov_copying_eigenvalues",
-        dict(_OV_EIGENVALUES),
-        eigenvalues,
-        differing_vocabularies(model, "copying"),
-        WITHOUT_EXAMPLES,
-    )
-    if PreviousTokenEvaluator.name in scores:
-        trace = _attempt(partial(qk_eigenvalue_trace, model, scores[PreviousTokenEvaluator.name]))
-        keep("qk_eigenvalue_trace", {**_QK_TRACE, "note": _left_out_of_trace(model)}, trace, None, WITHOUT_EXAMPLES)
-    parameters = {fitted.name: fitted.parameters for _, fitted in fitting}
+        kept.add(evaluator.name, _description(evaluator, fitted, model, text), outcome, reason)
+    _add_eigenvalues(kept, model)
     origin = provenance(
         model,
         seed=seed,
         text_fingerprint=_fingerprint(text),
         text=text_description,
-        evaluators=parameters,
+        evaluators={fitted.name: fitted.parameters for _, fitted in fitting},
         forward=forward_used(model),
     )
-    spread = HeadSpread.from_tensors(examples, *shape, keep_examples=keep_examples)
-    return HeadScores.from_tensors(scores, provenance=origin, attributes=attributes, spread=spread)
+    spread = HeadSpread.from_tensors(kept.examples, *kept.shape, keep_examples=keep_examples)
+    return HeadScores.from_tensors(kept.scores, provenance=origin, attributes=kept.attributes, spread=spread)
 
 
 def chosen_evaluators(
@@ -159,6 +131,44 @@ def chosen_evaluators(
     if len(set(names)) < len(names):
         raise InputError(f"evaluators: each may be given once, got {', '.join(names)}")
     return chosen
+
+
+class _Kept:
+    """What was measured so far: scores, each example's own (or why there are none), and attributes by name."""
+
+    def __init__(self, n_layers: int, n_heads: int) -> None:
+        self.shape = (n_layers, n_heads)
+        self.scores: dict[str, Tensor] = {}
+        self.examples: dict[str, Tensor | str] = {}
+        self.attributes: dict[str, dict[str, Any]] = {}
+
+    def add(
+        self,
+        name: str,
+        description: dict[str, Any],
+        outcome: _Outcome,
+        undefined: str | None = None,
+        without_examples: str = _WITHOUT_SPREAD,
+    ) -> None:
+        """Keep a measure; one that the model does not allow is NaN, with the reason."""
+        if isinstance(outcome, CapabilityError):
+            undefined = without_examples = str(outcome)
+            outcome = torch.full(self.shape, torch.nan)
+        measured = outcome if isinstance(outcome, Measured) else Measured(outcome, None)
+        self.attributes[name] = description if undefined is None else {**description, "undefined": undefined}
+        self.scores[name] = measured.scores
+        self.examples[name] = without_examples if measured.examples is None else measured.examples
+
+
+def _add_eigenvalues(kept: _Kept, model: ModelLike) -> None:
+    """The measures of weights; the trace among them is weighted with previous-token scores."""
+    eigenvalues = _attempt(partial(ov_copying_eigenvalue_score, model))
+    undefined = differing_vocabularies(model, "copying")
+    kept.add("ov_copying_eigenvalues", _OV_EIGENVALUES, eigenvalues, undefined, WITHOUT_EXAMPLES)
+    if PreviousTokenEvaluator.name in kept.scores:
+        trace = _attempt(partial(qk_eigenvalue_trace, model, kept.scores[PreviousTokenEvaluator.name]))
+        description = {**_QK_TRACE, "note": _left_out_of_trace(model)}
+        kept.add("qk_eigenvalue_trace", description, trace, without_examples=WITHOUT_EXAMPLES)
 
 
 def _attempt(get: Callable[[], _Found]) -> _Found | CapabilityError:

@@ -8,6 +8,7 @@ from torch import Tensor
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.measure.final_losses import FinalLosses
 from ih_lens.measure.forward import (
+    STREAM_ON_CPU,
     at_rows,
     check_measurable,
     folded_if_unobserved,
@@ -16,18 +17,14 @@ from ih_lens.measure.forward import (
     rows_per_pass,
     start_rows,
 )
-from ih_lens.measure.loss_views import LossViews, ViewTotals, choose_views
+from ih_lens.measure.loss_views import LossViews, ViewTotals, choose_views, labels_of_losses
 from ih_lens.measure.numerics import require_finite_losses
-from ih_lens.measure.provenance import provenance
 from ih_lens.models.folded import FoldedModel
 from ih_lens.models.matmul import fastest_float32
 from ih_lens.progress import with_progress
 from ih_lens.results import TokenLosses
 from ih_lens.types import ModelLike
 from ih_lens.validate import one_of
-
-_STREAM_ON_CPU = 2**19
-"""Numbers in the residual streams that exist at once: 2 MB in float32."""
 
 
 def token_losses(
@@ -74,27 +71,16 @@ def token_losses(
     check_measurable(model, evals)
     views = choose_views(evals, at_indices=at_indices, window=window)
     totals = ViewTotals(views, 1, loss_dtype(model), keep_all=keep == "all")
-    n_rows = rows_per_pass(model, evals.n_pos, batch_size, tokens_on_cpu=_STREAM_ON_CPU // model.cfg.d_model)
+    n_rows = rows_per_pass(model, evals.n_pos, batch_size, tokens_on_cpu=STREAM_ON_CPU // model.cfg.d_model)
     with measuring(model), fastest_float32():
         folded = folded_if_unobserved(model)
         of = _hooked_losses(model) if folded is None else _fused_losses(folded)
         _collect(of, evals, views, totals, n_rows, progress)
         found = {name: values[0] for name, values in totals.finish().items()}
         require_finite_losses(model, evals.tokens, found.values())
+    about = {"measure": "token_losses", "window": window}
     return TokenLosses.from_tensors(
-        found,
-        random_index=evals.random_index,
-        by_context_index=views.by_context_index,
-        at_indices=views.at_indices,
-        provenance=provenance(
-            model,
-            measure="token_losses",
-            fingerprint=evals.fingerprint,
-            eval_seed=evals.seed,
-            examples=evals.description,
-            window=window,
-            forward="hooked" if folded is None else "fused",
-        ),
+        found, **labels_of_losses(model, evals, views, is_fused=folded is not None, **about)
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from ih_lens.estimates import ONE_EXAMPLE, Estimate, defined_examples
 from ih_lens.statistics import standard_error
 
+_DTYPES = ("float32", "float64", "float16", "int64", "int32", "bool")
 WITHOUT_EXAMPLES = "read off the weights, without examples"
 
 
@@ -100,7 +101,30 @@ def dataset_to_dict(dataset: xr.Dataset) -> dict[str, Any]:
 
 
 def dataset_from_dict(written: Mapping[str, Any]) -> xr.Dataset:
-    """What `dataset_to_dict` gave, after JSON."""
-    for variable in written["data_vars"].values():
-        variable["data"] = np.array(variable["data"], dtype=variable.pop("dtype"))
-    return xr.Dataset.from_dict(written)
+    """What `dataset_to_dict` gave, after JSON.
+
+    Raises:
+        ValueError: if it is anything else; so do KeyError, TypeError and AttributeError.
+    """
+    variables: dict[str, Any] = {}
+    for name, variable in written["data_vars"].items():
+        if variable["dtype"] not in _DTYPES:
+            raise ValueError(f"{name!r} is of the type {variable['dtype']!r:.40}")
+        values = np.array(variable["data"], dtype=variable["dtype"])
+        variables[name] = (variable["dims"], values, variable["attrs"])
+    coordinates = {
+        name: (coordinate["dims"], np.array(coordinate["data"]), coordinate["attrs"])
+        for name, coordinate in written["coords"].items()
+    }
+    if any(labels.dtype.kind not in "iufbU" for _, labels, _ in coordinates.values()):
+        raise ValueError("its coordinates are neither numbers nor texts")
+    return xr.Dataset(variables, coordinates, written["attrs"])
+
+
+def are_of_heads(scores: xr.Dataset, spread: HeadSpread | None) -> bool:
+    """Whether every measure, and every spread, is one number per head, or per snapshot and head."""
+    parts = [scores] if spread is None else [scores, spread.stderr]
+    found = [values for part in parts for values in part.data_vars.values()]
+    same_dims = {values.dims for values in found} in ({("layer", "head")}, {("snapshot", "layer", "head")})
+    complete = spread is None or set(scores.data_vars) <= set(spread.stderr.data_vars)
+    return same_dims and complete and len({values.shape for values in found}) == 1

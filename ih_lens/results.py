@@ -21,7 +21,8 @@ from torch import Tensor
 from ih_lens.atomic import to_json_bytes, write_bytes
 from ih_lens.errors import DamagedFileError, FingerprintError, InputError
 from ih_lens.estimates import N_RESAMPLES, Estimate, NullScores
-from ih_lens.head_spread import HeadSpread, dataset_from_dict, dataset_to_dict
+from ih_lens.head_spread import HeadSpread, are_of_heads, dataset_from_dict, dataset_to_dict
+from ih_lens.reading import read_json, shown
 from ih_lens.types import HeadIndex, HeadSpelling
 from ih_lens.validate import at_least, head_index
 
@@ -220,16 +221,19 @@ class HeadScores:
         Raises:
             DamagedFileError: if there is no such file, or it holds something else.
         """
+        read = read_json(Path(path))
         try:
-            read = json.loads(Path(path).read_text(encoding="utf8"))
             if read["format"] != SCORES_FORMAT or read["version"] not in range(1, SCORES_VERSION + 1):
                 raise ValueError("another format or version")
             spread = HeadSpread.from_dict(read["spread"]) if "spread" in read else None
-            return cls(dataset_from_dict(read["dataset"]), spread)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            scores = cls(dataset_from_dict(read["dataset"]), spread)
+            if not are_of_heads(scores.dataset, scores.spread):
+                raise ValueError("its measures are not of the same layers and heads")
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
             raise DamagedFileError(
-                f"{path} holds no head scores of this version ({error}); write it again with save()"
+                f"{path} holds no head scores of this version ({shown(error)}); write it again with save()"
             ) from error
+        return scores
 
     def _grid(self, name: str) -> npt.NDArray[Any]:
         values = self[name]

@@ -36,6 +36,7 @@ ALLOWED = {
     "viz": BASE | SPREAD | {"results", "analysis"},
     "report": BASE | SPREAD | {"results", "models", "data", "measure", "analysis", "viz"},
     "experiments": BASE | SPREAD | {"results", "models", "data", "clamping", "training", "measure", "analysis"},
+    "reference_check": BASE | SPREAD | {"results", "models", "data", "measure", "analysis"},
     "demo": BASE | {"results", "models", "data", "training", "measure", "analysis", "viz", "report"},
     "clamp_demo": BASE
     | {"results", "models", "data", "clamping", "training", "measure", "analysis", "experiments", "viz", "report"},
@@ -44,6 +45,7 @@ ALLOWED = {
     | {
         "cli_options",
         "notebooks",
+        "reference_check",
         "results",
         "models",
         "data",

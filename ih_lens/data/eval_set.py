@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -17,8 +16,10 @@ from ih_lens.atomic import write_bytes
 from ih_lens.data.corpus import int64_bytes
 from ih_lens.data.streams import Stream, as_uniform, random_words
 from ih_lens.errors import DamagedFileError
-from ih_lens.models.files import read_tensors
+from ih_lens.reading import cut_short, parse_json, read_tensors_and_texts
 from ih_lens.validate import token_batch
+
+_DTYPES = (torch.int64, torch.int64, torch.uint64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,16 +93,23 @@ class EvalSet:
         Raises:
             DamagedFileError: if there is no such file, or another content than expected.
         """
-        tensors = read_tensors(Path(path))
+        tensors, texts = read_tensors_and_texts(Path(path))
         if set(tensors) != {"tokens", "random_index", "seed"}:
-            raise DamagedFileError(f"{path} holds no evaluation set but {', '.join(tensors)}; write it with save()")
+            raise DamagedFileError(
+                f"{path} holds no evaluation set but {cut_short(', '.join(tensors))}; write it with save()"
+            )
+        if not _is_sound(tensors):
+            raise DamagedFileError(
+                f"{path}: expected ids [example, pos] and an index inside each example, all of 64 bits; "
+                "restore it from a copy"
+            )
         found = _fingerprint(tensors["tokens"], tensors["random_index"])
         if fingerprint not in (None, found):
             raise DamagedFileError(
                 f"{path} holds examples of the fingerprint {found}, expected was {fingerprint}; restore it from a copy"
             )
         seed = int(tensors["seed"].numpy())
-        return cls(tensors["tokens"], tensors["random_index"], seed, found, _read_description(Path(path)))
+        return cls(tensors["tokens"], tensors["random_index"], seed, found, _description(texts, Path(path)))
 
     @property
     def n_examples(self) -> int:
@@ -114,16 +122,23 @@ class EvalSet:
         return self.tokens.shape[1]
 
 
-def _read_description(path: Path) -> dict[str, Any] | None:
+def _is_sound(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether these can be the tensors of an evaluation set."""
+    tokens, random_index, seed = tensors["tokens"], tensors["random_index"], tensors["seed"]
+    fits = tokens.ndim == 2 and len(tokens) and tokens.shape[1] >= 2 and random_index.shape == tokens.shape[:1]
+    if not fits or seed.ndim or (tokens.dtype, random_index.dtype, seed.dtype) != _DTYPES:
+        return False
+    return bool(tokens.min() >= 0) and int(random_index.min()) >= 1 and int(random_index.max()) < tokens.shape[1]
+
+
+def _description(texts: Mapping[str, str], path: Path) -> dict[str, Any] | None:
     """What `save` wrote beside the tensors."""
-    with safe_open(path, "pt") as file:
-        written = (file.metadata() or {}).get("description")
-    try:
-        return None if written is None else dict(json.loads(written))
-    except (ValueError, TypeError) as error:
-        raise DamagedFileError(
-            f"{path}: its description is no JSON object ({error}); restore it from a copy"
-        ) from error
+    if "description" not in texts:
+        return None
+    description = parse_json(texts["description"], path)
+    if not isinstance(description, dict):
+        raise DamagedFileError(f"{path}: its description is no JSON object; restore it from a copy")
+    return description
 
 
 def _fingerprint(tokens: Int[Tensor, "example pos"], random_index: Int[Tensor, "example"]) -> str:

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import IO, Any
 
 from ih_lens.data.pieces import Piece, pieces_of_lines, pieces_of_text
 from ih_lens.errors import DamagedFileError, InputError
+from ih_lens.reading import sha256_of
 
 _OPENERS: dict[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
@@ -60,13 +62,19 @@ class FileSource:
                 raise DamagedFileError(f"{path} cannot be unpacked ({error}); copy it again") from error
 
     def describe(self) -> dict[str, Any]:
-        """Number and size of the files, and a hash of their names and contents."""
+        """Number and size of the files, and a hash of their names and contents.
+
+        Raises:
+            InputError: if a file cannot be read.
+        """
         digest, n_bytes = hashlib.sha256(), 0
         for path in self.paths:
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").digest()
-            digest.update(path.relative_to(self.root).as_posix().encode() + b"\0" + content)
-            n_bytes += path.stat().st_size
+            try:
+                content, size = bytes.fromhex(sha256_of(path)), path.stat().st_size
+            except OSError as error:
+                raise InputError(f"{path} cannot be read: {error.strerror}; leave it out or allow it") from error
+            digest.update(os.fsencode(path.relative_to(self.root).as_posix()) + b"\0" + content)
+            n_bytes += size
         return {
             "kind": "files",
             "n_files": len(self.paths),
@@ -83,11 +91,11 @@ class FileSource:
                 continue
             try:
                 text = json.loads(line)[self.text_field]
-            except (ValueError, KeyError, TypeError, IndexError):
+            except (ValueError, KeyError, TypeError, IndexError, RecursionError):
                 text = None
             if not isinstance(text, str):
                 raise InputError(
                     f"{path} line {number}: expected a JSON object with text under {self.text_field!r}; "
                     "name the right field with text_field="
                 )
-            yield from pieces_of_text(text)
+            yield from pieces_of_text(text, f"{path} line {number}")

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from ih_lens.atomic import new_folder, to_json_bytes
+from ih_lens.data.tokenizer import vocabulary_size
 from ih_lens.errors import DamagedFileError, InputError
-from ih_lens.models.files import read_record, sha256_of
+from ih_lens.models.files import entry, file_inside, read_record
+from ih_lens.reading import sha256_of
+from ih_lens.validate import path_of
 
 _FORMAT = "ih_lens token file"
 _VERSION = 1
@@ -57,46 +60,74 @@ class TokenFile:
             InputError: if there is no such folder.
             DamagedFileError: if the folder is something else, of another version, cut short or altered.
         """
-        path = Path(path).expanduser().absolute()
+        path = path_of("path", path).absolute()
         if not path.is_dir():
             raise InputError(f"{path} is no folder of tokens; {_REMEDY}")
-        sidecar = _read_sidecar(path)
         try:
-            opened = cls(
-                path=path,
-                n_tokens=int(sidecar["n_tokens"]),
-                d_vocab=int(sidecar["d_vocab"]),
-                bos=int(sidecar["bos"]),
-                counts=tuple(sidecar["counts"]),
-                fingerprint=str(sidecar["fingerprint"]),
-                description=dict(sidecar["description"]),
-            )
-            opened._check_files(str(sidecar["tokenizer_sha256"]), verify)
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            raise DamagedFileError(f"{path} is incomplete ({error!r}); {_REMEDY}") from error
+            sidecar = read_record(path, _SIDECAR, kind=_FORMAT, version=_VERSION)
+            opened = cls._described(path, sidecar)
+            opened._check_files(entry(sidecar, "tokenizer_sha256", str, path / _SIDECAR), verify)
+        except (DamagedFileError, OSError) as error:
+            raise DamagedFileError(f"{error}, or {_REMEDY}") from error
         return opened
+
+    @classmethod
+    def _described(cls, path: Path, sidecar: dict[str, Any]) -> "TokenFile":
+        """What the description says of a folder, of the right types."""
+        file = path / _SIDECAR
+        return cls(
+            path=path,
+            n_tokens=entry(sidecar, "n_tokens", int, file),
+            d_vocab=entry(sidecar, "d_vocab", int, file),
+            bos=entry(sidecar, "bos", int, file),
+            counts=tuple(entry(sidecar, "counts", list, file)),
+            fingerprint=entry(sidecar, "fingerprint", str, file),
+            description=entry(sidecar, "description", dict, file),
+        )
 
     def tokens(self) -> NDArray[np.integer[Any]]:
         """All ids, mapped into memory and read-only; opened anew at each call, so processes share no state."""
         return np.memmap(self.path / _TOKENS, dtype=_dtype_for(self.d_vocab), mode="r", shape=(self.n_tokens,))
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer that made the ids."""
-        return Tokenizer.from_file(str(self.path / _TOKENIZER))
+        """The tokenizer that made the ids.
+
+        Raises:
+            DamagedFileError: if the file is no tokenizer, or one of another vocabulary.
+        """
+        path = file_inside(self.path, _TOKENIZER)
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise DamagedFileError(f"{path} is no tokenizer.json ({error}); {_REMEDY}") from error
+        if not 0 < vocabulary_size(tokenizer) <= self.d_vocab:
+            raise DamagedFileError(
+                f"{path} has a vocabulary of {vocabulary_size(tokenizer)} where {self.d_vocab} are expected; {_REMEDY}"
+            )
+        return tokenizer
 
     def _check_files(self, tokenizer_sha256: str, verify: bool) -> None:
-        """Sizes and hashes."""
-        expected = self.n_tokens * _dtype_for(self.d_vocab).itemsize
-        size = (self.path / _TOKENS).stat().st_size
-        if size != expected or len(self.counts) != self.d_vocab or sum(self.counts) != self.n_tokens:
+        """Sizes and hashes, and whether the ids lie in the vocabulary."""
+        tokens, tokenizer = file_inside(self.path, _TOKENS), file_inside(self.path, _TOKENIZER)
+        expected, size = self.n_tokens * _dtype_for(self.d_vocab).itemsize, tokens.stat().st_size
+        if not size or size != expected or not self._counts_fit():
             raise DamagedFileError(
-                f"{self.path / _TOKENS} has {size} bytes where {expected} are expected, or its counts do not fit; "
-                f"it was cut short or altered: {_REMEDY}"
+                f"{tokens} has {size} bytes where {expected} are expected, or its counts do not fit; "
+                "it was cut short or altered"
             )
-        if sha256_of(self.path / _TOKENIZER) != tokenizer_sha256:
-            raise DamagedFileError(f"{self.path / _TOKENIZER} is not the tokenizer that made these tokens; {_REMEDY}")
-        if verify and sha256_of(self.path / _TOKENS) != self.fingerprint:
-            raise DamagedFileError(f"{self.path / _TOKENS} was altered: its hash is another one; {_REMEDY}")
+        if self.bos >= self.d_vocab:
+            raise DamagedFileError(f"{self.path / _SIDECAR}: the start token {self.bos} is not in the vocabulary")
+        if sha256_of(tokenizer) != tokenizer_sha256:
+            raise DamagedFileError(f"{tokenizer} is not the tokenizer that made these tokens")
+        if verify and sha256_of(tokens) != self.fingerprint:
+            raise DamagedFileError(f"{tokens} was altered: its hash is another one")
+        if verify and (highest := int(self.tokens().max())) >= self.d_vocab:
+            raise DamagedFileError(f"{tokens} holds the id {highest}, outside the vocabulary of {self.d_vocab}")
+
+    def _counts_fit(self) -> bool:
+        """Whether there is one count per id of the vocabulary, and together they are all ids."""
+        known = all(type(count) is int and count >= 0 for count in self.counts)
+        return known and len(self.counts) == self.d_vocab and sum(self.counts) == self.n_tokens
 
 
 def write_token_file(
@@ -158,14 +189,6 @@ def _write_tokens(
         file.flush()
         os.fsync(file.fileno())
     return counts, digest.hexdigest()
-
-
-def _read_sidecar(path: Path) -> dict[str, Any]:
-    """The JSON beside the ids, if it is ours and of this version."""
-    try:
-        return read_record(path, _SIDECAR, kind=_FORMAT, version=_VERSION)
-    except DamagedFileError as error:
-        raise DamagedFileError(f"{error}, or {_REMEDY}") from error
 
 
 def _dtype_for(d_vocab: int) -> np.dtype[Any]:

@@ -69,6 +69,22 @@ def build_model(
     return model
 
 
+def parameter_shapes(cfg: HookedTransformerConfig, *, smeared_keys: bool = False) -> dict[str, torch.Size]:
+    """Name and shape of every parameter that `build_model` would make, without the memory for any.
+
+    Examples:
+        >>> parameter_shapes(attention_only(n_layers=1, d_model=64, n_heads=4))["blocks.0.attn.W_Q"]
+        torch.Size([4, 64, 16])
+    """
+    cfg = copy.deepcopy(cfg)
+    cfg.seed, cfg.init_weights = None, False
+    with quiet_construction(), torch.device("meta"):
+        model = HookedTransformer(cfg, move_to_device=False)
+        if smeared_keys:
+            add_smeared_keys(model)
+    return {name: parameter.shape for name, parameter in model.named_parameters()}
+
+
 def sinusoids(n_pos: int, width: int) -> Float[Tensor, "pos d_model"]:
     """Sines and cosines of positions with a mean square of 1, wavelengths from 2π to 10000 * 2π (Vaswani et al. 2017).
 

@@ -1,19 +1,14 @@
-"""Reading the files of runs and snapshots: everything that can be wrong with one becomes a `DamagedFileError`."""
+"""The records of runs and snapshots: folders with a JSON file that says what they are."""
 
 import functools
-import hashlib
-import json
+import re
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
-
 from ih_lens.errors import DamagedFileError
+from ih_lens.reading import read_json, shown
 from ih_lens.version import __version__
 
 _LIBRARIES = ("ih-lens", "torch", "transformer-lens", "safetensors", "numpy")
@@ -43,19 +38,40 @@ def file_inside(folder: Path, name: str) -> Path:
         DamagedFileError: if it is missing or lies elsewhere.
     """
     path = folder / name
-    if not path.is_file():
+    try:
+        found, inside = path.is_file(), path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError) as error:  # links in a circle are a RuntimeError of pathlib
+        raise DamagedFileError(f"{path} cannot be reached ({error}); check links and permissions") from error
+    if not found:
         raise DamagedFileError(f"{folder} holds no {name}: it is foreign or incomplete. Give the right folder")
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not inside:
         raise DamagedFileError(
             f"{path} leads out of its folder; only files inside are read. Replace the link by the file"
         )
     return path
 
 
-def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def folders_inside(folder: Path, names: re.Pattern[str]) -> list[Path]:
+    """The folders of certain names in a folder, without links that lead out of it; none where there is no folder.
+
+    Raises:
+        DamagedFileError: if one is a file or lies elsewhere, or the folder may not be read.
+    """
+    try:
+        if not folder.is_dir():
+            return []
+        # of the folder that holds this one, so that a whole folder may not be a link out of its run either
+        around = folder.parent.resolve()
+        found = [place for place in folder.iterdir() if names.fullmatch(place.name)]
+        wrong = [place for place in found if not place.is_dir() or not place.resolve().is_relative_to(around)]
+    except (OSError, RuntimeError) as error:
+        raise DamagedFileError(f"{folder} cannot be read ({error}); check links and permissions") from error
+    if wrong:
+        raise DamagedFileError(
+            f"{wrong[0]} is no folder, or leads out of {folder.parent}; only what lies inside is read. "
+            "Put the folder in its place"
+        )
+    return found
 
 
 def read_record(folder: Path, name: str, *, kind: str, version: int) -> dict[str, Any]:
@@ -65,15 +81,13 @@ def read_record(folder: Path, name: str, *, kind: str, version: int) -> dict[str
         DamagedFileError: if it is missing, no JSON, of another format or of another version.
     """
     path = file_inside(folder, name)
-    try:
-        record = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise DamagedFileError(f"{path} is truncated or altered ({error}); restore it from a copy") from error
+    record = read_json(path)
     if not isinstance(record, dict) or record.get("format") != kind:
         raise DamagedFileError(f"{path} is not a file of the format '{kind}'; give the right folder")
-    if record.get("version") != version:
+    found = record.get("version")
+    if found != version or isinstance(found, bool):
         raise DamagedFileError(
-            f"{path} has version {record.get('version')!r} of '{kind}', this ih_lens reads version {version}; "
+            f"{path} has version {shown(found)} of '{kind}', this ih_lens reads version {version}; "
             "use the version of ih_lens that wrote it"
         )
     return record
@@ -83,30 +97,15 @@ def entry(record: Mapping[str, Any], key: str, expected: type[Value], path: Path
     """One value of a record, of the expected type; whole numbers count something, so none is negative.
 
     Raises:
-        DamagedFileError: if it is missing or of another type.
+        DamagedFileError: if it is missing or of another type, or too large for 64 bits with a sign.
     """
     value = record.get(key)
-    if not isinstance(value, expected) or (expected is int and (isinstance(value, bool) or value < 0)):  # pyright: ignore[reportOperatorIssue]
+    if not isinstance(value, expected) or (expected is int and not _counts(value)):
         raise DamagedFileError(
-            f"{path}: {key!r} should be {expected.__name__}, found {value!r}; restore it from a copy"
+            f"{path}: {key!r} should be {expected.__name__}, found {shown(value)}; restore it from a copy"
         )
     return value
 
 
-def read_tensors(path: Path, *, sha256: str | None = None, device: str | torch.device = "cpu") -> dict[str, Tensor]:
-    """The tensors of a safetensors file, after its hash was compared.
-
-    Raises:
-        DamagedFileError: if the file is truncated, altered or foreign.
-    """
-    if sha256 is not None and sha256_of(path) != sha256:
-        raise DamagedFileError(
-            f"{path} is truncated or altered: its sha256 is not the recorded one. "
-            "Restore it from a copy, or delete its folder and train again"
-        )
-    try:
-        return load_file(path, device=str(device))
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise DamagedFileError(
-            f"{path} is no safetensors file or is truncated ({error}); restore it from a copy"
-        ) from error
+def _counts(value: Any) -> bool:
+    return not isinstance(value, bool) and 0 <= value < 2**63

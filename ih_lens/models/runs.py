@@ -1,20 +1,21 @@
 """Reading a run folder: what was trained, on what, and its snapshots."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from ih_lens.errors import DamagedFileError
 from ih_lens.models.config_json import config_from_json
-from ih_lens.models.files import entry, file_inside, read_record, read_tensors
+from ih_lens.models.files import entry, file_inside, read_record
 from ih_lens.models.hooked_transformer import HookedTransformerConfig
 from ih_lens.models.snapshots import Snapshot, list_snapshots
+from ih_lens.reading import parse_json, read_content, read_tensors, shown
 
 RUN_FORMAT = "ih_lens run"
 RUN_VERSION = 1
@@ -85,14 +86,13 @@ class Run:
             of the model as it was before the step) and `lr`. The file is read each time.
         """
         file = file_inside(self.path, LOSSES_FILE)
-        text = file.read_text()
-        lines = text[: text.rfind("\n") + 1].splitlines()  # a line without end is still being written
-        try:
-            rows = [json.loads(line) for line in lines]
-            columns = {name: [kind(row[name]) for row in rows] for name, kind in _COLUMNS.items()}
-        except (ValueError, KeyError, TypeError) as error:
-            raise DamagedFileError(f"{file} is altered ({error!r}); restore it from a copy") from error
-        return pd.DataFrame(columns)
+        lines = read_content(file).split(b"\n")[:-1]  # a line without end is still being written
+        # one text of all lines: a parser called for each would take several times as long
+        rows = parse_json(b"[" + b",".join(lines) + b"]", file)
+        for place, row in enumerate(rows):
+            if not _is_row(row, place):
+                raise DamagedFileError(f"{file} is altered (line {place + 1} is {shown(row)}); restore it from a copy")
+        return pd.DataFrame({name: [row[name] for row in rows] for name in _COLUMNS}).astype(_COLUMNS)
 
     @property
     def held_out(self) -> Int[Tensor, "example pos"] | None:
@@ -103,9 +103,29 @@ class Run:
     def _held_out(self) -> Int[Tensor, "example pos"] | None:
         if not (self.path / HELD_OUT_FILE).exists():
             return None
-        sha256 = self.manifest.get("held_out_sha256")
-        tensors = read_tensors(file_inside(self.path, HELD_OUT_FILE), sha256=sha256)
-        return tensors["tokens"].long()
+        sha256 = entry(self.manifest, "held_out_sha256", str, self.path / RUN_RECORD)
+        file = file_inside(self.path, HELD_OUT_FILE)
+        tokens = read_tensors(file, sha256=sha256).get("tokens")
+        if tokens is None or tokens.ndim != 2 or tokens.dtype != torch.int32 or not tokens.numel():
+            raise DamagedFileError(f"{file} holds no examples [example, pos] of token ids; restore it from a copy")
+        if int(tokens.min()) < 0 or int(tokens.max()) >= self.cfg.d_vocab:
+            raise DamagedFileError(
+                f"{file} holds ids outside the vocabulary of {self.cfg.d_vocab}; restore it from a copy"
+            )
+        return tokens.long()
+
+
+def _is_row(row: Any, step: int) -> bool:
+    """Whether a line of the losses is that of a step, which are written one after the other."""
+    return (
+        isinstance(row, dict)
+        and type(row.get("step")) is int
+        and row["step"] == step
+        and type(row.get("tokens_elapsed")) is int
+        and 0 <= row["tokens_elapsed"] < 2**63
+        and type(row.get("loss")) in (int, float)
+        and type(row.get("lr")) in (int, float)
+    )
 
 
 def open_run(path: str | Path) -> Run:

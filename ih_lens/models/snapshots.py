@@ -1,6 +1,7 @@
 """Snapshots of a model in training: one folder each, safetensors and JSON, readable without what trained them."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,18 @@ from torch import Tensor, nn
 
 from ih_lens.errors import DamagedFileError
 from ih_lens.models.config_json import config_from_json
-from ih_lens.models.construction import build_model
-from ih_lens.models.files import entry, file_inside, read_record, read_tensors
+from ih_lens.models.construction import build_model, parameter_shapes
+from ih_lens.models.files import entry, file_inside, folders_inside, read_record
 from ih_lens.models.hooked_transformer import HookedTransformer, HookedTransformerConfig
 from ih_lens.models.origin import Origin, record_origin
 from ih_lens.models.tokenizers import attach_tokenizer
+from ih_lens.reading import cut_short, read_tensors, shown
 
 SNAPSHOT_FORMAT = "ih_lens snapshot"
 SNAPSHOT_VERSION = 1
 SNAPSHOT_RECORD = "snapshot.json"
 SNAPSHOT_WEIGHTS = "model.safetensors"
-_FOLDER_NAME = re.compile(r"step_(\d{8,})")
+_FOLDER_NAME = re.compile(r"step_[0-9]{8,18}")
 
 
 def snapshot_folder_name(step: int) -> str:
@@ -97,14 +99,42 @@ class Snapshot:
         weights = read_tensors(file_inside(self.path, SNAPSHOT_WEIGHTS), sha256=self.weights_hash)
         cfg = self._cfg(device, dtype)
         cfg.init_weights = False
+        self._require_fit(cfg, weights)
         model = build_model(cfg, smeared_keys=self.smeared_keys)
         model.cfg.init_weights = True
         copy_parameters(weights, model, self.path)
-        attach_tokenizer(model, _read(self.path).get("tokenizer"), self.path)
+        attach_tokenizer(model, self._tokenizer(), self.path)
         tokenizer = None if model.tokenizer is None else "tokenizer.json of the run"
         start: Any = getattr(model.tokenizer, "bos_token_id", None)
         record_origin(model, Origin("snapshot", str(self), tokenizer=tokenizer, start_token=start))
         return model
+
+    def _tokenizer(self) -> dict[str, Any] | None:
+        """What the record says of the tokenizer of the run."""
+        record = _read(self.path)
+        return (
+            None if record.get("tokenizer") is None else entry(record, "tokenizer", dict, self.path / SNAPSHOT_RECORD)
+        )
+
+    def _require_fit(self, cfg: HookedTransformerConfig, weights: dict[str, Tensor]) -> None:
+        """Refuse a configuration of other sizes than the weights, before a model of its sizes takes any memory."""
+        n_parts = max(cfg.n_layers, cfg.num_experts or 0)
+        if n_parts > len(weights):
+            raise DamagedFileError(
+                f"{self.path} says {n_parts} layers or experts, for {len(weights)} tensors; restore it from a copy"
+            )
+        try:
+            shapes = parameter_shapes(cfg, smeared_keys=self.smeared_keys)
+        except Exception as error:  # whatever TransformerLens and PyTorch raise for values that make no sense
+            raise DamagedFileError(
+                f"{self.path}: no model has the configuration of its record ({shown(error)}); restore it from a copy"
+            ) from error
+        require_shapes(weights, shapes, self.path)
+        stored = self.cfg.dtype
+        if wrong := [name for name, weight in weights.items() if weight.dtype != stored]:
+            raise DamagedFileError(
+                f"{self.path}: {wrong[0]} is {weights[wrong[0]].dtype}, expected was {stored}; restore it from a copy"
+            )
 
     def _cfg(self, device: str, dtype: torch.dtype | None) -> HookedTransformerConfig:
         file = self.path / SNAPSHOT_RECORD
@@ -113,9 +143,13 @@ class Snapshot:
 
 def list_snapshots(folder: Path) -> list[Snapshot]:
     """The snapshots in a folder, by step; what is still being written has another name."""
-    if not folder.is_dir():
-        return []
-    found = [Snapshot(place) for place in folder.iterdir() if _FOLDER_NAME.fullmatch(place.name)]
+    found = [Snapshot(place) for place in folders_inside(folder, _FOLDER_NAME)]
+    for snapshot in found:
+        if snapshot.path.name != snapshot_folder_name(snapshot.step):
+            raise DamagedFileError(
+                f"{snapshot.path} holds the snapshot of step {snapshot.step}; give the folder the name "
+                f"{snapshot_folder_name(snapshot.step)}, or restore it from a copy"
+            )
     return sorted(found, key=lambda snapshot: snapshot.step)
 
 
@@ -126,15 +160,25 @@ def copy_parameters(tensors: dict[str, Tensor], model: nn.Module, path: Path) ->
         DamagedFileError: naming what is missing, left over or of another shape.
     """
     parameters = dict(model.named_parameters())
-    different = sorted(set(parameters) ^ set(tensors))
-    different += [name for name in set(parameters) & set(tensors) if parameters[name].shape != tensors[name].shape]
-    if different:
-        raise DamagedFileError(
-            f"{path}: the weights do not fit the configuration: {', '.join(different[:5])}; restore it from a copy"
-        )
+    require_shapes(tensors, {name: parameter.shape for name, parameter in parameters.items()}, path)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
+
+
+def require_shapes(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], path: Path) -> None:
+    """Refuse tensors of other names or shapes.
+
+    Raises:
+        DamagedFileError: naming what is missing, left over or of another shape.
+    """
+    different = sorted(set(shapes) ^ set(tensors))
+    different += [name for name in sorted(set(shapes) & set(tensors)) if shapes[name] != tensors[name].shape]
+    if different:
+        raise DamagedFileError(
+            f"{path}: the weights do not fit the configuration: {cut_short(', '.join(different[:5]))}; "
+            "restore it from a copy"
+        )
 
 
 def _read(folder: Path) -> dict[str, Any]:

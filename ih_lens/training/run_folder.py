@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import save_file
 
 from ih_lens.atomic import TEMPORARY_PREFIX, clear_temporaries, new_folder, to_json_bytes, write_bytes
 from ih_lens.errors import DamagedFileError, RunError
-from ih_lens.models.files import library_versions, sha256_of
+from ih_lens.models.files import library_versions
 from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.runs import (
     LOSSES_FILE,
@@ -31,8 +30,10 @@ from ih_lens.models.snapshots import (
     SNAPSHOT_WEIGHTS,
     snapshot_folder_name,
 )
+from ih_lens.reading import sha256_of
 from ih_lens.training.feature_embedding import plain_parameters
 from ih_lens.training.state import Position, restore_state, save_state
+from ih_lens.training.tensors_file import write_tensors
 
 STATE_FOLDER = "state"
 _LOCK = ".lock"
@@ -139,9 +140,8 @@ class RunFolder:
         target = self.path / SNAPSHOTS_FOLDER / snapshot_folder_name(step)
         if target.exists():
             return
-        weights = {name: parameter.detach().cpu().contiguous() for name, parameter in plain_parameters(model)}
         with new_folder(target) as place:
-            save_file(weights, place / SNAPSHOT_WEIGHTS)
+            write_tensors(place / SNAPSHOT_WEIGHTS, dict(plain_parameters(model)))
             record = {
                 "format": SNAPSHOT_FORMAT,
                 "version": SNAPSHOT_VERSION,

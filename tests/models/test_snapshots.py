@@ -146,7 +146,10 @@ def consistent_but_wrong_weights(folder):
         (lambda folder: rewrite(folder, step=-3), "'step'"),
         (lambda folder: rewrite(folder, model={"d_model": 3}), "no dtype"),
         (lambda folder: rewrite(folder, model={"dtype": "float32", "n_head": 3}), "does not know: n_head"),
-        (lambda folder: rewrite(folder, model={"dtype": "float32", "d_model": 3}), "configuration is altered"),
+        (
+            lambda folder: rewrite(folder, model={"dtype": "float32", "d_model": 3}),
+            "in the configuration, n_layers is None",
+        ),
     ],
 )
 def test_damage_is_refused(folder, damage, message):

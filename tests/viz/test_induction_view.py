@@ -99,7 +99,7 @@ def test_damaged_files_are_refused(tmp_path: Path, damage: str) -> None:
     elif damage != "missing":
         content = random_heads()[0].save(path).read_bytes()
         path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
-    with pytest.raises(ih.DamagedFileError, match="holds no heads on text"):
+    with pytest.raises(ih.DamagedFileError, match=r"holds no heads on text|is no safetensors file|does not exist"):
         ih.HeadsOnText.load(path)
 
 

@@ -3,17 +3,18 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float32, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from ih_lens.atomic import write_bytes
 from ih_lens.errors import CapabilityError, DamagedFileError, InputError
+from ih_lens.reading import parse_json, read_tensors_and_texts, shown
 from ih_lens.results import HeadScores, Provenance, json_safe
 from ih_lens.types import HeadIndex, HeadSpelling
 from ih_lens.viz.viewer.triangles import Triangle
@@ -108,14 +109,12 @@ class HeadsOnText:
         Raises:
             DamagedFileError: if there is no such file, or it holds something else.
         """
+        tensors, header = read_tensors_and_texts(Path(path))
         try:
-            content = Path(path).read_bytes()
-            tensors = load(content)
-            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
             if (header["format"], header["version"]) != (_FORMAT, _VERSION):
                 raise ValueError("another format or version")
-            record = json.loads(header["record"])
-            return cls(
+            record = parse_json(header["record"], path, finite=False)
+            read = cls(
                 ids=tuple(record["ids"]),
                 texts=tuple(record["texts"]),
                 heads=tuple(HeadIndex(*head) for head in record["heads"]),
@@ -126,10 +125,36 @@ class HeadsOnText:
                 scores={name: tuple(map(float, values)) for name, values in record["scores"].items()},
                 attrs=record["attrs"],
             )
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            if not read._is_sound():
+                raise ValueError("its parts do not fit together")
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, InputError) as error:
             raise DamagedFileError(
-                f"{path} holds no heads on text of this version ({error}); write it again with save()"
+                f"{path} holds no heads on text of this version ({shown(error)}); write it again with save()"
             ) from error
+        return read
+
+    def _is_sound(self) -> bool:
+        """Whether lengths and types of everything fit together."""
+        n_heads, n_pos = len(self.heads), len(self.ids)
+        of_heads = [self.patterns, self.thumbnails, *self.scores.values()]
+        known = (
+            all(type(token) is int and token >= 0 for token in self.ids)
+            and all(isinstance(text, str) for text in self.texts)
+            and isinstance(self.attrs, dict)
+            and isinstance(self.not_attributed, str)
+        )
+        sizes = {len(triangle.extremes) for triangle in self.patterns}
+        differences = {len(triangle.extremes) for triangle in self.attributions or ()}
+        return (
+            known
+            and n_heads > 0
+            and len(self.texts) == n_pos
+            and all(len(part) == n_heads for part in of_heads)
+            and sizes == {n_pos}
+            and (self.attributions is None or (len(self.attributions) == n_heads and differences == {n_pos - 1}))
+            and self.thumbnails.ndim == 3
+            and self.thumbnails.dtype == torch.uint8
+        )
 
     def _record(self) -> dict[str, Any]:
         # NaN as text, which float() reads, because NaN is no JSON
@@ -164,11 +189,15 @@ class HeadsOnText:
 
 
 def _triangles(name: str, tensors: dict[str, Tensor]) -> tuple[Triangle, ...]:
-    packed, lengths = tensors[f"{name}.packed"].numpy().tobytes(), tensors[f"{name}.lengths"].tolist()
-    stops = torch.tensor(lengths).cumsum(0).tolist()
-    if stops[-1] != len(packed):
+    packed, lengths = tensors[f"{name}.packed"], tensors[f"{name}.lengths"].tolist()
+    extremes = tensors[f"{name}.extremes"]
+    if packed.dtype != torch.uint8 or packed.ndim != 1 or extremes.dtype != torch.float32 or extremes.ndim != 2:
+        raise ValueError(f"{name} are of another type or shape")
+    stops = list(accumulate(lengths))
+    if not lengths or min(lengths) < 0 or stops[-1] != len(packed):
         raise ValueError(f"{name} have another length than is written beside them")
-    places = zip(lengths, stops, tensors[f"{name}.extremes"], strict=True)
+    packed = packed.numpy().tobytes()
+    places = zip(lengths, stops, extremes, strict=True)
     return tuple(Triangle(extremes, packed[stop - length : stop]) for length, stop, extremes in places)
 
 

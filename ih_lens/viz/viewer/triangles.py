@@ -40,11 +40,17 @@ class Triangle:
             DamagedFileError: if the bytes are not those of a matrix.
         """
         n_dest = len(self.extremes)
-        codes = np.zeros((n_dest, n_dest), np.uint8)
+        n_entries = n_dest * (n_dest + 1) // 2
+        unpacker = zlib.decompressobj()
         try:
-            codes[np.tri(n_dest, dtype=bool)] = np.frombuffer(zlib.decompress(self.packed), np.uint8)
-        except (zlib.error, ValueError) as error:
+            # no more than fits, whatever the bytes would become
+            entries = unpacker.decompress(self.packed, n_entries + 1)
+        except zlib.error as error:
             raise DamagedFileError(f"the compressed entries of a head are damaged ({error}); measure again") from error
+        if len(entries) != n_entries or not unpacker.eof:
+            raise DamagedFileError(f"a head has other than its {n_entries} entries, or half of them; measure again")
+        codes = np.zeros((n_dest, n_dest), np.uint8)
+        codes[np.tri(n_dest, dtype=bool)] = np.frombuffer(entries, np.uint8)
         return decode(torch.from_numpy(codes), self.extremes)
 
 

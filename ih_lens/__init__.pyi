@@ -194,6 +194,7 @@ from .models.series import smeared_key_models as smeared_key_models
 from .models.smeared_keys import has_smeared_keys as has_smeared_keys
 from .models.snapshots import Snapshot as Snapshot
 from .models.token_texts import token_texts as token_texts
+from .reference_check.check import check_reference_numbers as check_reference_numbers
 from .report.behaviours import BehaviourTable as BehaviourTable
 from .report.behaviours import behaviour_table as behaviour_table
 from .report.curiosities import table_curiosities as table_curiosities

@@ -1,4 +1,4 @@
-"""The command line: `ih-lens demo | clamp-demo | notebooks | tokens | train | table | series | score`."""
+"""The command line: `ih-lens demo | clamp-demo | notebooks | tokens | train | table | series | score | check`."""
 
 import os
 import signal
@@ -310,6 +310,27 @@ def score(
     )
     for line in score_model(request):
         _say(line)
+
+
+@app.command()
+def check(
+    device: Annotated[str, typer.Option(help="Where the models run.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32, or float64 with tolerances that are a millionth.")] = "float32",
+) -> None:
+    """Measure three small models with every measure, and hold the numbers against the reference numbers.
+
+    Needs no download and some seconds; the exit status is 1 if a number lies outside the tolerance of its measure.
+
+    Example: `ih-lens check`
+    """
+    from ih_lens.reference_check.check import check_reference_numbers
+    from ih_lens.reference_check.command import check_lines
+
+    compared = check_reference_numbers(device=device, dtype=dtype)
+    for line in check_lines(compared):
+        _say(line)
+    if not compared.within.all():
+        sys.exit(1)
 
 
 def main() -> None:

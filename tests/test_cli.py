@@ -28,7 +28,7 @@ def test_every_command_explains_itself_with_an_example(monkeypatch, capsys) -> N
     commands = [
         command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback
     ]
-    assert set(commands) == {"demo", "clamp-demo", "notebooks", "series", "tokens", "train", "table", "score"}
+    assert set(commands) == {"demo", "clamp-demo", "notebooks", "series", "tokens", "train", "table", "score", "check"}
     for command in commands:
         assert command in overview
         assert f"Example: ih-lens {command}" in " ".join(_help(monkeypatch, capsys, command).split())

@@ -28,6 +28,7 @@ class Stream(IntEnum):
     TASK = 6
     GENERATION = 7
     ARRANGEMENT = 8
+    REFERENCE = 9
 
 
 def random_words(seed: int, stream: Stream, start: int, count: int) -> NDArray[np.uint64]:

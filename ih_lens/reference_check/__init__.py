@@ -1,0 +1,1 @@
+"""Whether an installation gives the reference numbers: known models, every measure, stated tolerances."""

@@ -15,6 +15,7 @@ from ih_lens.clamping.hooks import in_effect
 from ih_lens.clamping.plan import Clamps, Plan, covers
 from ih_lens.clamping.state import ClampState
 from ih_lens.errors import CapabilityError, InputError
+from ih_lens.models.capabilities import discarded_edits_unannounced
 from ih_lens.models.hooked_transformer import LoadedModel
 from ih_lens.types import Hook
 
@@ -91,7 +92,7 @@ def require_effect(model: LoadedModel, plan: Plan) -> None:
 def _logits(
     model: LoadedModel, plan: Plan, tokens: Int[Tensor, "batch pos"], probe: list[Hook]
 ) -> Float[Tensor, "batch pos d_vocab"]:
-    with in_effect(model, plan, probe=probe):
+    with discarded_edits_unannounced(), in_effect(model, plan, probe=probe):
         return model(tokens)
 
 

@@ -13,8 +13,8 @@ from ih_lens.measure.forward import measuring
 from ih_lens.measure.fused_attention import LayerAttention, Visit, start_fused_pass
 from ih_lens.measure.numerics import ScoreWatch, require_finite_pass, widen
 from ih_lens.models.capabilities import require_causal
-from ih_lens.models.capability_report import attention_window as attention_window
 from ih_lens.models.matmul import fastest_float32
+from ih_lens.models.wrapped_model import attention_window as attention_window
 from ih_lens.types import Hook, ModelLike
 from ih_lens.validate import at_least, finite_weights, start_column, token_batch
 

@@ -17,8 +17,9 @@ from ih_lens.measure.attention import measurable_tokens, reduce_attention
 from ih_lens.measure.fused_attention import LayerAttention
 from ih_lens.measure.provenance import provenance
 from ih_lens.models.capabilities import require_causal, require_no_post_norms
-from ih_lens.models.effective import EffectiveWeights, attention_scale, effective_weights
+from ih_lens.models.effective import EffectiveWeights, effective_weights
 from ih_lens.models.matmul import fastest_float32
+from ih_lens.models.wrapped_model import attention_scale
 from ih_lens.results import json_safe
 from ih_lens.types import HeadSpelling, ModelLike
 from ih_lens.validate import at_least, finite_weights, head_index

@@ -1,6 +1,8 @@
 """What a model is able to do: measurements ask here first, and refuse with a reason."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from transformer_lens.utilities.architectures import POST_NORM_ARCHITECTURES, cl
 
 from ih_lens.errors import CapabilityError
 from ih_lens.models.hooked_transformer import HookedEncoder, HookedEncoderDecoder
+from ih_lens.models.wrapped_model import clips_values, normalises_outputs
 from ih_lens.types import ModelLike
 
 _PROBE_LENGTH = 6
@@ -44,8 +47,7 @@ def require_no_post_norms(model: ModelLike, what: str) -> None:
     Raises:
         CapabilityError: for models with norms after attention, such as Gemma 2 and OLMo 2.
     """
-    sandwiched = getattr(model.cfg, "use_normalization_before_and_after", False)
-    if sandwiched or not POST_NORM_ARCHITECTURES.isdisjoint(_architectures(model)):
+    if normalises_outputs(model) or not POST_NORM_ARCHITECTURES.isdisjoint(_architectures(model)):
         raise CapabilityError(
             f"{what} follows what heads write straight into the residual stream, but this model normalises it first "
             "(norms after attention); use measures from attention patterns or ablations instead"
@@ -68,7 +70,7 @@ def require_direct_path(model: ModelLike, what: str) -> None:
     require_no_post_norms(model, what)
     obstacles = {
         "caps its logits smoothly": (getattr(model.cfg, "output_logits_soft_cap", None) or 0.0) > 0,
-        "clips its values": getattr(model.cfg, "clip_qkv", None) is not None,
+        "clips its values": clips_values(model),
     }
     for obstacle, present in obstacles.items():
         if present:
@@ -151,8 +153,17 @@ def _attend_to_first_token(model: ModelLike) -> tuple[set[int], dict[int, Tensor
     hooks = [(f"blocks.{layer}.attn.hook_pattern", edit(layer)) for layer in range(cfg.n_layers)]
     hooks += [(f"blocks.{layer}.hook_attn_out", keep(layer)) for layer in range(cfg.n_layers)]
     present = [(name, hook) for name, hook in hooks if name in getattr(model, "hook_dict", {name: None})]
-    model.run_with_hooks(tokens.to(cfg.device), fwd_hooks=present)
+    with discarded_edits_unannounced():
+        model.run_with_hooks(tokens.to(cfg.device), fwd_hooks=present)
     return edited, written
+
+
+@contextmanager
+def discarded_edits_unannounced() -> Generator[None]:
+    """While it is tried whether edits take effect: no warning of TransformerLens 4.x that they do not."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A hook on .* returned a modified tensor")
+        yield
 
 
 def _architectures(model: ModelLike) -> set[str]:

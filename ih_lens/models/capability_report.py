@@ -18,6 +18,7 @@ from ih_lens.models.capabilities import (
     require_no_post_norms,
 )
 from ih_lens.models.origin import origin_of
+from ih_lens.models.wrapped_model import attention_window
 from ih_lens.types import ModelLike
 
 _PROBE_LENGTH = 6
@@ -125,14 +126,6 @@ def capabilities(model: ModelLike) -> Capabilities:
         largest_difference=None if origin is None else origin.largest_difference,
         reasons=reasons,
     )
-
-
-def attention_window(model: ModelLike, layer: int) -> int | None:
-    """How many positions a local layer's queries see, themselves included; None where they see all earlier ones."""
-    cfg = model.cfg
-    if not getattr(cfg, "use_local_attn", False) or cfg.attn_types is None or cfg.attn_types[layer] != "local":
-        return None
-    return int(cfg.window_size)
 
 
 @torch.no_grad()

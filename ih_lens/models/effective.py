@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ih_lens.errors import CapabilityError
 from ih_lens.models.capabilities import require_no_post_norms
+from ih_lens.models.wrapped_model import embedding_norm, embedding_scale
 from ih_lens.types import ModelLike
 
 
@@ -144,34 +144,17 @@ def unembedding_columns(model: ModelLike, tokens: Int[Tensor, "*batch"]) -> Floa
 
 def fold_embedding(model: ModelLike, rows: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
     """Rows of the embedding, or sums of them, as effective ones."""
-    if getattr(model.cfg, "post_embedding_ln", False):  # a LayerNorm right after it, as in BLOOM
-        rows = _centre(rows, -1) * precise(cast(Any, model).embed.ln.w)
+    scale, norm = embedding_scale(model), embedding_norm(model)
+    if scale != 1:
+        rows = rows * scale
+    if norm is not None:
+        rows = _centre(rows, -1) * precise(norm.w)
     return _centre(rows, -1) if _final_centred(model.cfg) else rows
 
 
 def fold_unembedding(model: ModelLike, columns: Float[Tensor, "*batch d_model n"]) -> Float[Tensor, "*batch d_model n"]:
     """Columns of the unembedding, or sums of them, as effective ones but for their centring over the vocabulary."""
     return _fold(columns, getattr(model, "ln_final", None), model.cfg, _final_centred(model.cfg))
-
-
-def attention_scale(model: ModelLike, layer: int) -> float:
-    """What one layer divides its attention scores by.
-
-    Raises:
-        CapabilityError: for a bridge around attention that does not tell.
-    """
-    attention = cast(Any, model).blocks[layer].attn
-    wrapped = getattr(attention, "original_component", None)
-    if wrapped is None:
-        return float(attention.attn_scale)
-    if isinstance(factor := getattr(wrapped, "scaling", None), float | int):  # as models of `transformers` have it
-        return 1 / float(factor)
-    if isinstance(divisor := getattr(wrapped, "scale", None), float | int):  # as native models of TransformerLens
-        return float(divisor)
-    raise CapabilityError(
-        f"layer {layer}: this bridge does not tell what its {type(wrapped).__name__} divides attention scores by; use "
-        "measures from attention patterns or ablations instead"
-    )
 
 
 def precise(values: Tensor) -> Tensor:

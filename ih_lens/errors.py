@@ -14,7 +14,7 @@ class CapabilityError(IHLensError):
 
 
 class NumericsError(InputError):
-    """A forward pass gave NaN or infinity; the message says in which layer and head, and what to do."""
+    """Weights hold NaN or infinity, or a forward pass gave them; the message says where, and what to do."""
 
 
 class FingerprintError(InputError):

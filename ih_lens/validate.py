@@ -1,12 +1,17 @@
 """Every check of arguments, in one place: each returns the checked value or raises with what to do."""
 
 from collections.abc import Sequence
-from typing import cast
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, cast
 
 from torch import Tensor, nn
 
-from ih_lens.errors import InputError
+from ih_lens.errors import InputError, NumericsError
 from ih_lens.types import HeadGroup, HeadIndex, HeadSpelling, ModelLike
+
+_HUGE = 1e300
+"""Larger integers are no floats."""
 
 
 def at_least(name: str, value: int, minimum: int) -> int:
@@ -16,11 +21,35 @@ def at_least(name: str, value: int, minimum: int) -> int:
     return value
 
 
+def number(name: str, value: Any, *, whole: bool = False) -> int | float:
+    """A finite number, and no truth value; a whole one if asked."""
+    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real) or not -_HUGE < value < _HUGE:
+        raise InputError(f"{name}: expected {'a whole' if whole else 'a finite'} number, got {value!r}")
+    return value
+
+
 def one_of(name: str, value: str, choices: Sequence[str]) -> str:
     """One of the listed words."""
     if value not in choices:
         raise InputError(f"{name}: expected one of {', '.join(choices)}; got {value!r}")
     return value
+
+
+def path_of(name: str, given: str | Path) -> Path:
+    """The path that a text stands for, with a home folder for `~`, whether or not anything lies there."""
+    if given == "":
+        raise InputError(f"{name}: expected a path, got an empty text; write . for the working directory")
+    try:
+        path = Path(given).expanduser()
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return Path(given).expanduser()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL character, a user who does not exist
+        raise InputError(
+            f"{name}: expected a path, got {str(given)[:200]!r}, which is none on this machine "
+            f"({getattr(error, 'strerror', None) or error}); check its spelling"
+        ) from error
+    return path
 
 
 def token_batch(tokens: Tensor, *, d_vocab: int | None = None, n_ctx: int | None = None, min_length: int = 1) -> Tensor:
@@ -112,7 +141,7 @@ def finite_weights(model: nn.Module | ModelLike) -> None:
     """Refuse a model with NaN or infinite weights, naming the first such parameter."""
     for name, parameter in cast(nn.Module, model).named_parameters():
         if parameter.is_floating_point() and not _is_finite(parameter.detach()):
-            raise InputError(
+            raise NumericsError(
                 f"the weights {name} hold NaN or infinity, so no measurement means anything; "
                 "load an earlier snapshot or train with a smaller learning rate"
             )

@@ -1,5 +1,7 @@
 """Whether a converted model computes what the original does: asked on every conversion, before anything is measured."""
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -7,6 +9,7 @@ from transformer_lens.hook_points import HookPoint
 
 from ih_lens.errors import CapabilityError
 from ih_lens.models.hooked_transformer import HookedTransformer
+from ih_lens.validate import finite_weights
 
 _LENGTH = 32
 _LONGEST_WINDOW = 512
@@ -48,6 +51,7 @@ def largest_difference(
         The largest absolute difference.
 
     Raises:
+        NumericsError: if weights hold NaN or infinity.
         CapabilityError: if the difference is no rounding, which means that the conversion is wrong.
     """
     converted = model(tokens.to(model.cfg.device)).cpu().double()
@@ -67,6 +71,8 @@ def largest_difference(
     allowed = max(_ALLOWED.get(dtype, 1e-4) for dtype in (original.dtype, model.cfg.dtype))
     if share > allowed and model.cfg.dtype == torch.float32:
         allowed = max(allowed, min(_ROUNDINGS * _rounding(model, tokens) / unit, 0.01))
+    if math.isnan(share):
+        finite_weights(model)
     if not share <= allowed:  # NaN is refused too
         raise CapabilityError(
             f"TransformerLens converts {name} wrongly: its logits differ from the original's by up to {largest:.3g} "

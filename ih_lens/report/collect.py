@@ -39,7 +39,7 @@ class Collector:
         n_taken: measurements taken so far.
         n_stored: measurements that were found in the store.
         damaged: stored measurements that were damaged and taken again.
-        missing: per model the snapshots whose weights could not be had, with the reason.
+        missing: per model the snapshots whose weights could not be had or used, with the reason.
     """
 
     evals: EvalSet
@@ -86,7 +86,7 @@ class Collector:
         ]
 
     def _had(self, column: Column, jobs: Sequence[Job], measurements: Sequence[str]) -> tuple[Column, MeasuredModel]:
-        """The column without the snapshots whose weights could not be had, and its measurements."""
+        """The column without the snapshots that could not be measured, and its measurements."""
         notes = MissingNotes(column.store.folder)
         there = [job for job in jobs if _is_stored(job.entries, column)]
         steps = {job.snapshot.step for job in there}
@@ -95,7 +95,7 @@ class Collector:
             self.missing[column.name] = missing
         if not there:
             raise DownloadError(
-                f"{column.name}: none of its {len(jobs)} snapshots could be had; the first: "
+                f"{column.name}: none of its {len(jobs)} snapshots could be measured; the first: "
                 f"{next(iter(missing.values()))}. The same call tries again"
             )
         column = replace(column, snapshots=[job.snapshot for job in there], missing=missing)

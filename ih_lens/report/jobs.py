@@ -11,7 +11,7 @@ import xarray as xr
 
 from ih_lens.atomic import clear_temporaries
 from ih_lens.data.eval_set import EvalSet
-from ih_lens.errors import DamagedFileError, DownloadError, IHLensError
+from ih_lens.errors import DamagedFileError, DownloadError, IHLensError, NumericsError
 from ih_lens.models.config_json import config_to_json
 from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.run_protocols import SnapshotLike
@@ -115,7 +115,7 @@ def plan(wanted: Iterable[Job]) -> Plan:
 def run_job(job: Job, examples: SharedExamples, settings: TableSettings) -> int:
     """Measure what one snapshot lacks and store each result as soon as it is there; returns how many.
 
-    A snapshot whose weights cannot be had is noted and left out.
+    A snapshot whose weights cannot be had, or give NaN or infinity, is noted and left out.
     """
     # a job is run again if its worker died, or was only thought dead
     missing = [entry for entry in job.entries if not job.store.holds(entry.key)]
@@ -125,7 +125,7 @@ def run_job(job: Job, examples: SharedExamples, settings: TableSettings) -> int:
             notes.require_connection()
             with torch_threads(settings.threads), device_for_job(settings.device) as device:
                 _measure(replace(job, entries=tuple(missing)), examples.get(), replace(settings, device=device))
-    except DownloadError as error:
+    except (DownloadError, NumericsError) as error:
         _log.warning("%s is left out: %s", job.snapshot, error)
         notes.add(job.snapshot, error)
         return 0

@@ -1,6 +1,6 @@
-"""Snapshots that a table goes on without, because their weights could not be had: noted beside the measurements.
+"""Snapshots that a table goes on without, as their weights could not be had or used: noted beside the measurements.
 
-Workers are other processes, so what they could not fetch is written down in files. A note goes away when its snapshot
+Workers are other processes, so what they could not measure is written down in files. A note goes away when its snapshot
 is measured.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ih_lens.atomic import to_json_bytes, write_bytes, writing_into
-from ih_lens.errors import DownloadError
+from ih_lens.errors import DownloadError, NumericsError
 from ih_lens.models.hub_retries import is_transient
 from ih_lens.models.run_protocols import SnapshotLike
 
@@ -28,7 +28,7 @@ class MissingNotes:
 
     store: Path
 
-    def add(self, snapshot: SnapshotLike, error: DownloadError) -> None:
+    def add(self, snapshot: SnapshotLike, error: DownloadError | NumericsError) -> None:
         """Note why a snapshot is missing."""
         write_bytes(self._file(snapshot), to_json_bytes({"snapshot": str(snapshot), "reason": str(error)}))
         if is_transient(error):

@@ -83,7 +83,7 @@ class ModelAnalysisTable:
             InputError: if there is nothing to measure, on no examples, or a context index lies outside them.
             FingerprintError: if the runs hold out different examples and `evals` is not given, or published models
                 have different tokenizers.
-            DownloadError: if none of a published model's snapshots can be had; where some can, see `missing`.
+            DownloadError: if none of a model's snapshots can be had and measured; where some can, see `missing`.
             DamagedFileError: if a run or a snapshot is damaged.
             WorkerError: if worker processes keep dying; what was measured until then is kept.
             StorageError: if the disk is full or the store cannot be written, and something is to be measured.

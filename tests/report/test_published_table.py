@@ -1,6 +1,7 @@
 """The whole table over published checkpoints, against a stand-in of the hub: interrupted, incomplete, and continued."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 import ih_lens as ih
 from ih_lens import cli
@@ -126,6 +129,27 @@ def test_checkpoints_that_cannot_be_had_are_left_out_told_and_taken_later(
     assert later.record["collection"]["n_stored"] == 3 * 3
     whole = _table([_open(tmp_path, folder=tmp_path / "elsewhere" / "run")], evals)
     _same(later, whole)
+
+
+def test_a_checkpoint_of_nan_weights_is_left_out_and_told(
+    hub: HubStandIn, commits: dict[str, str], files: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(files / "step4", broken)
+    weights = load_file(broken / "model.safetensors")
+    next(tensor for name, tensor in weights.items() if name.endswith("dense.weight"))[0, 0] = torch.nan
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    commit = hub.add(NAME, "step6", broken)
+    run = _open(tmp_path, revisions={"step2": 2, "step4": 4, "step6": 6})
+    table = _table([run], _examples(run))
+    assert table.dataset("run")["step"].to_numpy().tolist() == [2, 4]
+    ((label, reason),) = table.missing["run"].items()
+    assert label == f"{NAME} step6 (commit {commit[:12]})"
+    assert "hold NaN or infinity" in reason
+    assert "1 of 3 snapshots are missing" in table.to_html(tmp_path / "table.html").read_text(encoding="utf8")
+    only = _open(tmp_path, revisions={"step6": 6}, folder=tmp_path / "only")
+    with pytest.raises(ih.DownloadError, match=r"none of its 1 snapshots could be measured.*hold NaN or infinity"):
+        _table([only], _examples(only))
 
 
 def test_a_hub_that_is_gone_is_not_waited_for_by_every_checkpoint(

@@ -7,15 +7,18 @@ from typing import Any
 from urllib.parse import quote
 
 import xarray as xr
-import zarr
 
 from ih_lens.atomic import new_folder
 from ih_lens.errors import DamagedFileError, InputError
+from ih_lens.reading import parse_json, read_json, shown
 from ih_lens.report.model_data import description_of
 from ih_lens.report.store import digest
+from ih_lens.report.table_check import require_complete
+from ih_lens.report.zarr_check import require_plain
 
 TABLE_FORMAT = "ih_lens model analysis table"
-TABLE_VERSION = 1
+TABLE_VERSION = 2
+"""Tables of version 1 were compressed, so that reading one meant to decode what anybody may have written."""
 _MODELS = "models"
 
 
@@ -40,8 +43,9 @@ def save_datasets(path: str | Path, datasets: Mapping[str, xr.Dataset], record: 
         "digests": json.dumps({name: digest(data) for name, data in datasets.items()}),
     }
     tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=root), **groups})
+    plain = {f"/{name}": {str(part): {"compressors": None} for part in data.variables} for name, data in groups.items()}
     with new_folder(target, replace=True) as folder:
-        tree.to_zarr(folder, zarr_format=2, consolidated=True)
+        tree.to_zarr(folder, zarr_format=2, consolidated=True, encoding=plain, write_empty_chunks=True)
 
 
 def load_datasets(path: str | Path) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
@@ -53,32 +57,44 @@ def load_datasets(path: str | Path) -> tuple[dict[str, xr.Dataset], dict[str, An
     folder = Path(path)
     if not _is_table(folder):
         raise DamagedFileError(f"{folder} is no saved table; give the folder that table.save(path) wrote")
-    try:
-        return _load(folder)
-    except DamagedFileError:
-        raise
-    except Exception as error:  # whatever zarr, its codecs or JSON raise for altered bytes
-        raise DamagedFileError(f"{folder} is damaged ({error}); make the table again and save it") from error
-
-
-def _load(folder: Path) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
-    with xr.open_datatree(folder, engine="zarr") as tree:
-        tree.load()
-    version = tree.attrs.get("version")
+    version = _attributes(folder).get("version")
     if version != TABLE_VERSION:
         raise DamagedFileError(
-            f"{folder} is a table of version {version!r}, this ih_lens reads version {TABLE_VERSION}; make it again"
+            f"{folder} is a table of version {shown(version)}, this ih_lens reads version {TABLE_VERSION}; "
+            "make it again"
         )
+    root = require_plain(folder)
+    try:
+        return _load(folder, root)
+    except DamagedFileError:
+        raise
+    except Exception as error:  # whatever zarr, xarray or a missing name raise for altered metadata
+        raise DamagedFileError(f"{folder} is damaged ({shown(error)}); make the table again and save it") from error
+
+
+def _load(folder: Path, root: Mapping[str, Any]) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
+    # of the consolidated metadata alone, which were checked
+    plain: Any = {"zarr_format": 2, "consolidated": True, "decode_times": False, "decode_timedelta": False}
+    with xr.open_datatree(folder, engine="zarr", **plain) as tree:
+        tree.load()
     groups = [group.to_dataset() for _, group in sorted(tree[_MODELS].children.items())]
     datasets = {description_of(group)["name"]: group for group in groups}
-    if {name: digest(data) for name, data in datasets.items()} != json.loads(tree.attrs["digests"]):
+    if {name: digest(data) for name, data in datasets.items()} != parse_json(root["digests"], folder):
         raise DamagedFileError(f"{folder} is altered: its numbers differ from their checksums; make the table again")
-    return datasets, json.loads(tree.attrs["record"])
+    record = parse_json(root["record"], folder, finite=False)
+    require_complete(datasets, record)
+    return datasets, record
 
 
 def _is_table(folder: Path) -> bool:
     """Whether a folder says that it is a saved table, of whatever version."""
     try:
-        return zarr.open_group(folder, mode="r").attrs.get("format") == TABLE_FORMAT
-    except (OSError, ValueError, KeyError, TypeError):
+        return _attributes(folder).get("format") == TABLE_FORMAT
+    except DamagedFileError:
         return False
+
+
+def _attributes(folder: Path) -> dict[str, Any]:
+    """What the root of a store says, nothing of which is decoded."""
+    attributes = read_json(folder / ".zattrs")
+    return attributes if isinstance(attributes, dict) else {}

@@ -5,14 +5,14 @@ is measured.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from ih_lens.atomic import to_json_bytes, write_bytes, writing_into
-from ih_lens.errors import DownloadError, NumericsError
+from ih_lens.errors import DamagedFileError, DownloadError, NumericsError
 from ih_lens.models.hub_retries import is_transient
 from ih_lens.models.run_protocols import SnapshotLike
+from ih_lens.reading import read_json
 
 _MOST_IN_A_ROW = 3
 """So many snapshots that failed one after the other on the connection mean that there is none."""
@@ -44,8 +44,8 @@ class MissingNotes:
     def reason(self, snapshot: SnapshotLike) -> str:
         """Why a snapshot is missing."""
         try:
-            return str(json.loads(self._file(snapshot).read_bytes())["reason"])
-        except FileNotFoundError:
+            return str(read_json(self._file(snapshot))["reason"])
+        except (DamagedFileError, KeyError, TypeError):  # the note is gone, or no note
             return "its weights could not be had"
 
     def expect_connection(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import xarray as xr
 
 from ih_lens.analysis.phase_change import PhaseChange
+from ih_lens.reading import parse_json
 from ih_lens.report.measured import MeasuredModel
 from ih_lens.report.rows import NotMeasured
 
@@ -55,22 +56,22 @@ def model_dataset(
 
 def description_of(dataset: xr.Dataset) -> dict[str, Any]:
     """What the model is: layers, heads, seed, ..."""
-    return json.loads(dataset.attrs["model"])
+    return parse_json(dataset.attrs["model"], "a model of the table")
 
 
 def phase_change_of(dataset: xr.Dataset) -> PhaseChange:
     """The model's phase change, in tokens elapsed."""
-    return PhaseChange(**json.loads(dataset.attrs["phase_change"]))
+    return PhaseChange(**parse_json(dataset.attrs["phase_change"], "a phase change of the table", finite=False))
 
 
 def reasons_of(dataset: xr.Dataset) -> dict[str, str]:
     """Why rows have no values for this model, by the row's name."""
-    return json.loads(dataset.attrs["not_measured"])
+    return parse_json(dataset.attrs["not_measured"], "what the table lacks")
 
 
 def joint_ablation_of(dataset: xr.Dataset) -> xr.Dataset | None:
     """What `joint_ablation` returned; None where there was no induction head or nothing was ablated."""
-    attributes = json.loads(dataset.attrs["joint_ablation"])
+    attributes = parse_json(dataset.attrs["joint_ablation"], "an ablation of the table", finite=False)
     if attributes is None:
         return None
     names = [str(name) for name in dataset.data_vars if str(name).startswith(_JOINT)]

@@ -7,17 +7,18 @@ and an interruption leaves no half of one.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ih_lens.atomic import write_bytes
 from ih_lens.errors import DamagedFileError
+from ih_lens.reading import parse_json, read_tensors_and_texts, shown
 
 _FORMAT = "ih_lens measurement 1"
 
@@ -69,13 +70,11 @@ class MeasurementStore:
             DamagedFileError: if the entry is truncated, altered or something else.
         """
         path = self.path(key)
-        if not path.exists():
-            return None
         try:
-            return _unpack(key, path)
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            return _unpack(key, path) if os.path.lexists(path) else None
+        except (DamagedFileError, KeyError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise DamagedFileError(
-                f"the stored measurement {path} is damaged ({error}); delete it and measure again"
+                f"the stored measurement {path} is damaged ({shown(error)}); delete it and measure again"
             ) from error
 
     def holds(self, key: str) -> bool:
@@ -111,17 +110,24 @@ def _pack(key: str, dataset: xr.Dataset) -> bytes:
 
 def _unpack(key: str, path: Path) -> xr.Dataset:
     """Read an entry and hold it against its checksum."""
-    with safe_open(path, framework="numpy") as file:
-        header: dict[str, str] = file.metadata() or {}
-        if header.get("format") != _FORMAT or header.get("key") != key:
-            raise ValueError(f"it says {header.get('format')!r} and {header.get('key')!r}")
-        labels = json.loads(header["labels"])
-        variables = {
-            name: (entry["dims"], file.get_tensor(name) if entry["text"] is None else entry["text"], entry["attrs"])
-            for name, entry in labels["variables"].items()
-        }
+    tensors, header = read_tensors_and_texts(path)
+    if header.get("format") != _FORMAT or header.get("key") != key:
+        raise ValueError(f"it says {header.get('format')!r} and {header.get('key')!r}")
+    labels = parse_json(header["labels"], path, finite=False)
+    variables = {
+        name: (entry["dims"], tensors[name].numpy() if entry["text"] is None else _texts(entry["text"]), entry["attrs"])
+        for name, entry in labels["variables"].items()
+    }
     coordinates = {name: variables.pop(name) for name in labels["coordinates"]}
     dataset = xr.Dataset(variables, coordinates, labels["attrs"])
     if digest(dataset) != header["digest"]:
         raise ValueError("its numbers differ from their checksum")
     return dataset
+
+
+def _texts(written: Any) -> np.ndarray:
+    """Labels, one or lists of them."""
+    labels = np.array(written)
+    if labels.dtype.kind != "U" and labels.size:
+        raise ValueError(f"its labels are {shown(written)}, expected texts")
+    return labels

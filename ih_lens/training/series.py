@@ -1,6 +1,5 @@
 """Training several models on one corpus, side by side in processes of one thread each."""
 
-import json
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,11 +11,12 @@ from torch import Tensor
 
 from ih_lens.clamping.plan import Clamps, Plan
 from ih_lens.data.corpus import Corpus
-from ih_lens.errors import InputError
+from ih_lens.errors import DamagedFileError, InputError
 from ih_lens.models.runs import LOSSES_FILE, Run, open_run
 from ih_lens.models.series import ModelSpec
 from ih_lens.parallel import Task, run_tasks, torch_threads
 from ih_lens.progress import watched_console
+from ih_lens.reading import parse_json
 from ih_lens.training.config import TrainConfig
 from ih_lens.training.trainer import train
 from ih_lens.validate import at_least
@@ -132,7 +132,7 @@ def last_loss(folder: Path) -> tuple[int, str]:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - _TAIL_BYTES))
             complete = file.read().rpartition(b"\n")[0]
-        record = json.loads(complete.rpartition(b"\n")[2])
+        record = parse_json(complete.rpartition(b"\n")[2], folder / LOSSES_FILE)
         return int(record["step"]) + 1, f"{record['loss']:.3f}"
-    except (OSError, ValueError, KeyError):
+    except (OSError, DamagedFileError, ValueError, KeyError, TypeError):
         return 0, "-"

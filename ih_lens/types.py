@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ih_lens.errors import InputError
 
-_HEAD = re.compile(r"[Ll]?(\d+)(?:[Hh.])(\d+)")
+_HEAD = re.compile(r"[Ll]?(\d{1,9})(?:[Hh.])(\d{1,9})")
 
 
 class HeadIndex(NamedTuple):
@@ -38,7 +38,11 @@ class HeadIndex(NamedTuple):
             match = _HEAD.fullmatch(spelling.strip())
             if match:
                 return cls(int(match[1]), int(match[2]))
-        elif len(spelling) == 2 and all(isinstance(part, int) and part >= 0 for part in spelling):
+        elif (
+            isinstance(spelling, Sequence)
+            and len(spelling) == 2
+            and all(isinstance(part, int) and part >= 0 for part in spelling)
+        ):
             return cls(*spelling)
         raise InputError(
             f"expected a head as 'L1H4', '1.4' or (1, 4), zero-based; got {spelling!r}. Write layer first, then head."

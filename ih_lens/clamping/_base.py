@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ih_lens.clamping.schedule import ALWAYS, During, Schedule, When, schedule_from_json, schedule_to_json
 from ih_lens.clamping.state import ClampState, Reference
-from ih_lens.errors import InputError
+from ih_lens.errors import IHLensError, InputError
 from ih_lens.types import HeadIndex, HeadSpelling
-from ih_lens.validate import head_index, one_of
+from ih_lens.validate import head_index, number, one_of
 
 GRADIENTS = ("block", "straight_through", "stop")
 Heads = HeadSpelling | Sequence[HeadSpelling]
@@ -78,6 +78,9 @@ class Clamp(ABC):
     during: Schedule = ALWAYS
 
     def __post_init__(self) -> None:
+        for entry in fields(self):
+            if type(entry.default) in (int, float):
+                number(entry.name, getattr(self, entry.name), whole=isinstance(entry.default, int))
         one_of("gradient", self.gradient, GRADIENTS)
         if not 0 <= self.strength <= 1:
             raise InputError(f"strength: expected a share from 0 to 1, got {self.strength!r}")
@@ -134,15 +137,20 @@ class Clamp(ABC):
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Clamp":
-        """The inverse of `to_json`, on the right class."""
-        values: dict[str, Any] = {name: _tuples(value) for name, value in record.items()}
-        del values["clamp"]
-        if "during" in values:
-            values["during"] = schedule_from_json(values["during"])
+        """The inverse of `to_json`, on the right class.
+
+        Raises:
+            InputError: if it is none of this class.
+        """
         try:
+            values: dict[str, Any] = {name: _tuples(value) for name, value in record.items() if name != "clamp"}
+            if "during" in values:
+                values["during"] = schedule_from_json(values["during"])
             return cls(**values)
-        except TypeError as error:
-            raise InputError(f"clamp {cls.__name__}: {error}") from error
+        except IHLensError:
+            raise
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:  # a value of another type
+            raise InputError(f"clamp {cls.__name__}: {error}; write it as to_json does") from error
 
 
 def several_heads(heads: Heads) -> tuple[HeadIndex, ...]:

@@ -64,7 +64,7 @@ class Plan:
         Raises:
             InputError: if it is no plan.
         """
-        entries = record.get("clamps")
+        entries = record.get("clamps") if isinstance(record, Mapping) else None
         if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
             raise InputError(f"plan: expected a list of clamps, got {entries!r}")
         names = [one_of("clamp", str(entry.get("clamp")), list(CLAMPS)) for entry in entries]

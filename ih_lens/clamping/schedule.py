@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from ih_lens.errors import InputError
-from ih_lens.validate import at_least, one_of
+from ih_lens.validate import at_least, number, one_of
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,11 @@ class When:
     release: float | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.metric, str):
+            raise InputError(f"metric: expected its name, such as 'loss', got {self.metric!r}")
         one_of("comparison", self.comparison, ["below", "above"])
-        if self.release is not None and not self._crossed(self.release, self.threshold):
+        number("threshold", self.threshold)
+        if self.release is not None and not self._crossed(number("release", self.release), self.threshold):
             raise InputError(
                 f"release: {self.release} lies on the near side of threshold={self.threshold}, so the clamp would be "
                 f"let go before it holds; a metric that goes {self.comparison} crosses the threshold first"
@@ -109,12 +112,14 @@ def schedule_to_json(schedule: Schedule) -> dict[str, Any]:
     return {"kind": schedule.kind, **asdict(schedule)}
 
 
-def schedule_from_json(record: Mapping[str, Any]) -> Schedule:
+def schedule_from_json(record: Any) -> Schedule:
     """The inverse of `schedule_to_json`.
 
     Raises:
         InputError: if it is no schedule.
     """
+    if not isinstance(record, Mapping):
+        raise InputError(f"schedule: expected what schedule_to_json writes, got {record!r}")
     values = dict(record)
     kind = one_of("schedule", str(values.pop("kind", None)), list(SCHEDULES))
     try:

@@ -62,13 +62,13 @@ class DatasetSource:
             InputError: if a row has no text.
         """
         for number, row in enumerate(self.dataset):
-            yield from pieces_of_text(self._text(number, row))
+            yield from pieces_of_text(self._text(number, row), f"row {number} of the dataset")
 
     def describe(self) -> dict[str, Any]:
         """The dataset's name where known, its number of rows where known, and a hash of its first 100 documents."""
         digest = hashlib.sha256()
         for number, row in enumerate(islice(self.dataset, _N_HASHED)):
-            digest.update(hashlib.sha256(self._text(number, row).encode()).digest())
+            digest.update(hashlib.sha256(self._text(number, row).encode(errors="surrogatepass")).digest())
         return {
             "kind": "dataset",
             **self.origin,

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from ih_lens.errors import InputError
+
 PIECE_CHARACTERS = 100_000
 
 
@@ -34,8 +36,19 @@ def pieces_of_lines(lines: Iterable[str], separator: str | None) -> Iterator[Pie
     yield from _last_piece(parts)
 
 
-def pieces_of_text(text: str) -> Iterator[Piece]:
-    """One document, in pieces if it is long."""
+def pieces_of_text(text: str, where: str = "the text") -> Iterator[Piece]:
+    """One document, in pieces if it is long.
+
+    Raises:
+        InputError: naming `where`, if half of a character stands in it, which no tokenizer reads.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{where}: character {error.start} is {text[error.start]!r}, half of one; mend the text, such as with "
+            "text.encode(errors='replace').decode()"
+        ) from error
     if len(text) <= PIECE_CHARACTERS:
         return _last_piece([text])
     return pieces_of_lines(text.splitlines(keepends=True), separator=None)

@@ -12,6 +12,7 @@ from ih_lens.data.dataset_source import DatasetSource, is_dataset
 from ih_lens.data.file_source import FileSource
 from ih_lens.data.pieces import Piece, pieces_of_text
 from ih_lens.errors import InputError
+from ih_lens.validate import path_of
 
 END_OF_TEXT = "<|endoftext|>"
 STANDARD_LIBRARY = "python-stdlib"
@@ -41,14 +42,14 @@ class TextList:
 
     def pieces(self) -> Iterator[Piece]:
         """The text from the beginning."""
-        for document in self.documents:
-            yield from pieces_of_text(document)
+        for number, document in enumerate(self.documents):
+            yield from pieces_of_text(document, f"text {number} of the list")
 
     def describe(self) -> dict[str, Any]:
         """Number of documents and a hash of all of them."""
         digest = hashlib.sha256()
         for document in self.documents:
-            digest.update(hashlib.sha256(document.encode()).digest())
+            digest.update(hashlib.sha256(document.encode(errors="surrogatepass")).digest())
         return {"kind": "list", "n_documents": len(self.documents), "sha256": digest.hexdigest()}
 
 
@@ -102,8 +103,8 @@ def text_source(
         return DatasetSource(source, text_field)
     if source == STANDARD_LIBRARY:
         return python_standard_library()
-    if isinstance(source, str | Path) and Path(source).expanduser().exists():
-        return _file_source(Path(source).expanduser(), separator, text_field, suffixes)
+    if isinstance(source, str | Path) and (path := path_of("source", source)).exists():
+        return _file_source(path, separator, text_field, suffixes)
     if isinstance(source, str) and (name := _HUB_NAME.fullmatch(source)):
         return DatasetSource.from_name(name[1], text_field, split=split, config=config)
     raise InputError(

@@ -21,7 +21,7 @@ from ih_lens.data.tokenizer import (
 )
 from ih_lens.errors import InputError
 from ih_lens.progress import watched_console
-from ih_lens.validate import at_least
+from ih_lens.validate import at_least, path_of
 
 _BATCH_CHARACTERS = 1_000_000
 
@@ -74,7 +74,7 @@ def tokenize_text(
         >>> tokenize_text("python-stdlib", "tokens/python", vocab_size=1024).d_vocab
         1024
     """
-    out = Path(out).expanduser().absolute()
+    out = path_of("out", out).absolute()
     if (vocab_size is None) == (tokenizer is None):
         raise InputError("give either vocab_size, to train a tokenizer on the text, or tokenizer, to use that one")
     if max_tokens is not None:

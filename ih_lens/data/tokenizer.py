@@ -10,10 +10,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from ih_lens.data.pieces import Piece
 from ih_lens.data.sources import END_OF_TEXT
 from ih_lens.errors import InputError
-from ih_lens.validate import at_least
+from ih_lens.validate import at_least, path_of
 
 _START_TOKENS = (END_OF_TEXT, "<|begin_of_text|>", "<s>", "<bos>", "[CLS]")
 _N_BYTES = 256
+_MOST_TOKENS = 10_000_000
+"""Far beyond any vocabulary in use; for much larger ones `tokenizers` ends the process for want of memory."""
 
 
 def train_tokenizer(pieces: Iterator[Piece], vocab_size: int, *, n_characters: int) -> Tokenizer:
@@ -25,7 +27,8 @@ def train_tokenizer(pieces: Iterator[Piece], vocab_size: int, *, n_characters: i
     Raises:
         InputError: if the vocabulary has no room for the bytes, or the text is too small for so many tokens.
     """
-    at_least("vocab_size", vocab_size, _N_BYTES + 1)
+    if at_least("vocab_size", vocab_size, _N_BYTES + 1) > _MOST_TOKENS:
+        raise InputError(f"vocab_size: expected at most {_MOST_TOKENS:,}, got {vocab_size}; ask for less")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
     tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
@@ -54,7 +57,7 @@ def given_tokenizer(given: Any) -> Tokenizer:
     if isinstance(backend, Tokenizer):
         return _plain(Tokenizer.from_str(backend.to_str()))
     if isinstance(given, str | Path):
-        path = Path(given).expanduser()
+        path = path_of("tokenizer", given)
         path = path / "tokenizer.json" if path.is_dir() else path
         try:
             return _plain(Tokenizer.from_file(str(path)))
@@ -84,7 +87,7 @@ def start_token_of(tokenizer: Tokenizer, name: str | None = None) -> int:
 
 def vocabulary_size(tokenizer: Tokenizer) -> int:
     """One more than the largest id."""
-    return max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+    return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:

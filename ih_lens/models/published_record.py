@@ -1,6 +1,7 @@
 """What the folder of a published run keeps, so that a later call needs the hub only for what is new."""
 
-from dataclasses import asdict, dataclass, field
+import re
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from ih_lens.models.files import entry, read_record
 PUBLISHED_RECORD = "published.json"
 _FORMAT = "ih_lens published run"
 _VERSION = 1
+_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_FIELDS = {field.name for field in fields(PublishedCheckpoint)}
+_DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -63,17 +68,53 @@ class PublishedRecord:
         if not file.exists():
             return None
         record = read_record(folder, PUBLISHED_RECORD, kind=_FORMAT, version=_VERSION)
-        try:
-            published = tuple(PublishedCheckpoint(**values) for values in entry(record, "published", list, file))
-        except TypeError as error:
-            raise DamagedFileError(f"{file} is altered ({error}); delete it, and open the run again") from error
-        return cls(
+        found = cls(
             repository=entry(record, "repository", str, file),
             dtype=entry(record, "dtype", str, file),
-            published=published,
+            published=tuple(_checkpoint(values, file) for values in entry(record, "published", list, file)),
             chosen=tuple(entry(record, "chosen", list, file)),
             commits=entry(record, "commits", dict, file),
             model=entry(record, "model", dict, file),
             tokenizer=record.get("tokenizer"),
             n_bytes=entry(record, "n_bytes", int, file),
         )
+        if wrong := found._wrong():
+            raise DamagedFileError(f"{file} is altered: {wrong}; delete it, and open the run again")
+        return found
+
+    def _wrong(self) -> str:
+        """What of it cannot be, nothing if all can."""
+        steps = [checkpoint.step for checkpoint in self.published]
+        checks = {
+            "the repository is no name on the hub": _NAME.fullmatch(self.repository),
+            "the dtype is none of weights": self.dtype in _DTYPES,
+            "the published steps do not rise": steps == sorted(set(steps)),
+            "chosen steps are not among the published ones": self.chosen and all(step in steps for step in self.chosen),
+            "a commit is not 40 hexadecimal digits": all(_is_commit(commit) for commit in self.commits.values()),
+            "the tokenizer's hash is no text": self.tokenizer is None or isinstance(self.tokenizer, str),
+        }
+        return next((wrong for wrong, sound in checks.items() if not sound), "")
+
+
+def _checkpoint(values: Any, file: Path) -> PublishedCheckpoint:
+    """One line of the listing.
+
+    Raises:
+        DamagedFileError: if it is none, or names a file outside its repository.
+    """
+    known = values if isinstance(values, dict) and set(values) <= _FIELDS else {}
+    weights = known.get("file")
+    if weights is not None and (
+        not isinstance(weights, str) or ".." in Path(weights).parts or Path(weights).is_absolute()
+    ):
+        raise DamagedFileError(f"{file}: {weights!r} is no file of a repository; delete it, and open the run again")
+    return PublishedCheckpoint(
+        revision=entry(known, "revision", str, file),
+        step=entry(known, "step", int, file),
+        tokens_elapsed=entry(known, "tokens_elapsed", int, file),
+        file=weights,
+    )
+
+
+def _is_commit(commit: Any) -> bool:
+    return isinstance(commit, str) and _COMMIT.fullmatch(commit) is not None

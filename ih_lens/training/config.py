@@ -148,7 +148,7 @@ class TrainConfig:
                 "weight_decay_changes": tuple((step, value) for step, value in record["weight_decay_changes"]),
             }
             return cls(**values)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"this is no training configuration: {error!r}") from error
 
 

@@ -8,6 +8,8 @@ from ih_lens.errors import InputError
 from ih_lens.validate import at_least, one_of
 
 Kind: TypeAlias = Literal["every", "powers_of_two", "at_steps"]
+_MOST_SNAPSHOTS = 1_000_000
+"""Each is a folder with weights; more come from a slip in the numbers."""
 _KINDS = ("every", "powers_of_two", "at_steps")
 
 
@@ -35,6 +37,11 @@ class SnapshotSchedule:
             >>> every(40).steps(100)
             [0, 40, 80, 100]
         """
+        if self.kind == "every" and n_steps // self.values[0] > _MOST_SNAPSHOTS:
+            raise InputError(
+                f"snapshots, every {self.values[0]}: {n_steps // self.values[0]:,} snapshots in {n_steps:,} steps are "
+                f"more than {_MOST_SNAPSHOTS:,}; take them more rarely, or train for fewer steps"
+            )
         if self.kind == "every":
             chosen = range(0, n_steps, self.values[0])
         elif self.kind == "powers_of_two":
@@ -53,7 +60,7 @@ class SnapshotSchedule:
         return {"kind": self.kind, "values": list(self.values)}
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> "SnapshotSchedule":
+    def from_json(cls, record: Any) -> "SnapshotSchedule":
         """What `to_json` wrote."""
         return cls(record["kind"], tuple(record["values"]))
 

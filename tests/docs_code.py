@@ -223,7 +223,7 @@ def check_command(words: list[str]) -> None:
     """Parse an `ih-lens` command as the program does, without running it."""
     group: Any = typer.main.get_command(app)
     assert words[0] == "ih-lens"
-    if words[1:] == ["--help"]:
+    if words[1:] in (["--help"], ["--version"]):
         return
     command = group.commands[words[1]]
     command.make_context(f"ih-lens {words[1]}", words[2:])

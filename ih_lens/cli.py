@@ -25,6 +25,9 @@ app = typer.Typer(
 )
 
 
+_INTERRUPTED = 130
+
+
 def _say(text: str) -> None:
     typer.echo(text)
 
@@ -337,13 +340,15 @@ def main() -> None:
     """Entry point: every error is one message on standard error and an exit status, never a traceback."""
     try:
         with _ended_by_sigterm():
-            app(prog_name="ih-lens", standalone_mode=False)
+            status = app(prog_name="ih-lens", standalone_mode=False)
+        if status == _INTERRUPTED:  # Control-C, of which typer leaves only this
+            raise KeyboardInterrupt
     except typer.Exit as finished:
         sys.exit(finished.exit_code)
     except _Terminated:
         _fail("terminated; what was finished is kept, and the same command continues", 143)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; what was finished is kept, and the same command continues", 130)
+        _fail("interrupted; what was finished is kept, and the same command continues", _INTERRUPTED)
     except IHLensError as error:
         _fail(str(error), 2)
     except OSError as error:
@@ -361,7 +366,7 @@ def main() -> None:
         _fail(f"unexpected {type(error).__name__}: {error}. IH_LENS_TRACEBACK=1 shows where; please report it", 70)
 
 
-class _Terminated(KeyboardInterrupt):
+class _Terminated(BaseException):
     """The process is asked to end, as a cluster's scheduler does before it kills."""
 
 

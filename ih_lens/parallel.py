@@ -6,13 +6,16 @@ So which tasks were begun and finished is noted in files that all workers see, a
 """
 
 import logging
+import multiprocessing
 import os
 import pickle
 import threading
+import time
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,6 +32,7 @@ _MOST_DEATHS = 3
 _DEATHS_BEFORE_ALONE = 2
 """A task that was in flight at so many deaths runs alone, so that it is clear what a death comes from."""
 _MOST_IDLE_ROUNDS = 3
+_SECONDS_BETWEEN_LOOKS = 1.0
 _ADVICE = (
     "Most often they lack memory: take fewer workers, smaller batches, or a machine with more of it; "
     "on a cluster, see the workers' logs"
@@ -84,7 +88,7 @@ def run_tasks(
         Exception: what a task raised, unchanged; the others are stopped.
     """
     with temporary_folder(folder) as place:
-        notes, n_idle = _Notes(place, len(tasks)), 0
+        notes, n_idle = _Notes(place, len(tasks), os.getpid()), 0
         waiting = notes.waiting()
         while waiting:
             n_done = len(tasks) - len(waiting)
@@ -173,6 +177,9 @@ class _TaskFailed(Exception):
 
 
 def _run(task: Task, notes: "_Notes", index: int) -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid == notes.caller:
+        _end_with(notes.caller)
     with _one_at_a_time:
         if notes.is_done(index):
             return  # dask runs a task again if the worker that holds its result dies
@@ -186,6 +193,18 @@ def _run(task: Task, notes: "_Notes", index: int) -> None:
             raise _TaskFailed(_portable(error), traceback.format_exc()) from error
 
 
+@cache
+def _end_with(parent: int) -> None:
+    """Let this process end soon after its parent: when that is killed, a worker works on for nobody, and holds locks."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _portable(error: Exception) -> Exception:
     """An error as it is if it survives the way between processes, otherwise its type and text."""
     try:
@@ -197,10 +216,17 @@ def _portable(error: Exception) -> Exception:
 
 @dataclass(frozen=True)
 class _Notes:
-    """One file per task that was begun, a byte for each time, and one per finished task."""
+    """One file per task that was begun, a byte for each time, and one per finished task.
+
+    Attributes:
+        folder: of the files.
+        n_tasks: in all.
+        caller: number of the process that waits for the tasks.
+    """
 
     folder: Path
     n_tasks: int
+    caller: int
 
     def begin(self, index: int) -> int:
         """Note that a task begins; returns how often it was begun before."""

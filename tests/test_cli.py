@@ -1,5 +1,7 @@
 """The commands as a user types them, in one process of its own each."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +44,23 @@ def test_without_a_command_there_is_help_alone(tmp_path: Path) -> None:
     helped = _call("", tmp_path)
     assert (helped.returncode, helped.stderr) == (2, "")
     assert "clamp-demo" in helped.stdout
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_command_that_is_stopped_says_so(number: signal.Signals, status: int, said: str, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(cli, "_say", lambda text: os.kill(os.getpid(), number))
+    monkeypatch.setattr(sys, "argv", ["ih-lens", "series"])
+    before = signal.getsignal(signal.SIGTERM), signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGINT, before[1])
+    assert ended.value.code == status
+    assert capsys.readouterr().err == f"ih-lens: {said}; what was finished is kept, and the same command continues\n"
+    assert signal.getsignal(signal.SIGTERM) is before[0]
 
 
 def test_from_text_to_the_table(tmp_path: Path) -> None:

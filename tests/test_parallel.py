@@ -15,6 +15,7 @@ import pytest
 import torch
 from joblib._parallel_backends import ThreadingBackend
 
+from ih_lens.atomic import temporary_folder
 from ih_lens.errors import InputError, WorkerError
 from ih_lens.parallel import Task, run_tasks, torch_threads
 from tests.dying_tasks import begun, fail, kill, outcome, tasks, work
@@ -107,7 +108,7 @@ def test_threads_are_put_back() -> None:
 
 
 def test_an_interruption_leaves_no_process(tmp_path: Path) -> None:
-    """Control-C on a terminal goes to all processes, `kill -INT` to one."""
+    """Control-C on a terminal goes to all processes, `kill -INT` and `kill -KILL` to one."""
     code = (
         # whoever starts the tests in the background has them ignore interruptions, and so would all they start
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
@@ -116,25 +117,33 @@ def test_an_interruption_leaves_no_process(tmp_path: Path) -> None:
         "run_tasks([Task(str(i), partial(sleep, folder, str(i))) for i in range(4)], folder=folder, workers=2)"
     )
     started: dict[Callable[[int, int], None], subprocess.Popen[bytes]] = {}
-    for send in (os.kill, os.killpg):
+    for send in (os.kill, os.killpg, kill_alone):
         (tmp_path / send.__name__).mkdir()
         command = [sys.executable, "-c", code, str(tmp_path / send.__name__)]
         with (tmp_path / f"{send.__name__}.txt").open("wb") as said:  # a pipe stays open as long as any worker lives
             started[send] = subprocess.Popen(command, cwd=ROOT, stderr=said, start_new_session=True)
     try:
-        wait_until(lambda: len(list(tmp_path.glob("*/[01]"))) == 4)
+        wait_until(lambda: len(list(tmp_path.glob("*/[01]"))) == 6)
         for send, process in started.items():
             send(process.pid, signal.SIGINT)
             assert process.wait(timeout=60) != 0
-            assert "KeyboardInterrupt" in (tmp_path / f"{send.__name__}.txt").read_text()
+            if send is not kill_alone:
+                assert "KeyboardInterrupt" in (tmp_path / f"{send.__name__}.txt").read_text()
         pids = [int(file.read_text()) for file in tmp_path.glob("*/[01]")]
         wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+        with temporary_folder(tmp_path / kill_alone.__name__):
+            pass
         assert not list(tmp_path.rglob(".tmp-*"))
     finally:
         for process in started.values():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def kill_alone(pid: int, _: int) -> None:
+    """Without any chance to tell the workers."""
+    os.kill(pid, signal.SIGKILL)
 
 
 def wait_until(condition: object, seconds: float = 60) -> None:

@@ -1,6 +1,7 @@
 """Do induction heads drive a model into loops? Generation with and without them, and without others like them."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,10 +20,10 @@ from ih_lens.experiments.matched_ablations import groups_like
 from ih_lens.measure.forward import measuring
 from ih_lens.measure.head_output_norms import head_output_norms
 from ih_lens.measure.provenance import provenance
-from ih_lens.models.hooked_transformer import LoadedModel
+from ih_lens.models.hooked_transformer import HookedTransformer, LoadedModel
 from ih_lens.progress import with_progress
 from ih_lens.results import json_safe
-from ih_lens.types import HeadIndex, HeadSpelling
+from ih_lens.types import HeadIndex, HeadSpelling, Hook
 from ih_lens.validate import at_least, head_groups, one_of, token_batch
 
 WHOLE, WITHOUT = "whole model", "without the heads"
@@ -77,13 +78,23 @@ def generate_tokens(
         for start in range(0, len(ids), size):
             so_far = ids[start : start + size]
             for new in range(n_new):
-                logits = model(so_far.to(cfg.device), return_type="logits", prepend_bos=False)[:, -1].double().cpu()
+                logits = _next_logits(model, so_far.to(cfg.device)).double().cpu()
                 if temperature > 0:
                     places = range(start, start + len(so_far))
                     logits = logits / temperature + _noise(seed, places, new, n_new, logits.shape[1])
                 so_far = torch.cat([so_far, logits.argmax(dim=-1, keepdim=True)], dim=1)
             made.append(so_far[:, ids.shape[1] :])
     return torch.cat(made)
+
+
+def _next_logits(model: LoadedModel, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch d_vocab_out"]:
+    """Logits after the last token; those of all positions are formed only where a model has no other way."""
+    settings: dict[str, Any] = {"return_type": "logits", "prepend_bos": False}
+    if not isinstance(model, HookedTransformer):
+        return model(tokens, **settings)[:, -1]
+    # the hooks of clamps were there before, and so run before this one
+    last: Hook = (f"blocks.{model.cfg.n_layers - 1}.hook_resid_post", lambda residual, hook: residual[:, -1:])  # noqa: ARG005
+    return cast(Tensor, model.run_with_hooks(tokens, fwd_hooks=[last], **settings))[:, -1]
 
 
 def generation_loops(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -13,12 +12,12 @@ from transformer_lens.hook_points import HookPoint
 
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import InputError
-from ih_lens.measure.forward import LOGITS_PER_CHUNK, check_measurable, measuring
+from ih_lens.measure.forward import check_measurable, measuring, start_rows
 from ih_lens.measure.head_evaluators._places import prefix_targets
 from ih_lens.measure.head_reading import HeadReading, Side
 from ih_lens.measure.match_terms import matching_tokens, prefix_matching_of
 from ih_lens.measure.numerics import widen
-from ih_lens.measure.read_head import read_head, require_linear_reading
+from ih_lens.measure.read_head import head_batches, read_head, require_linear_reading
 from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.matmul import fastest_float32
 from ih_lens.results import to_numpy
@@ -137,10 +136,10 @@ def _measured(
     batch_size: int | None,
 ) -> Float[np.ndarray, "path example"]:
     """A measure of every example along every path."""
-    size = batch_size or max(1, LOGITS_PER_CHUNK // (tokens.shape[1] * max(model.cfg.d_vocab_out, model.cfg.d_model)))
-    parts: list[Tensor] = []
+    tokens, parts = tokens.detach().to("cpu", torch.int64), list[Tensor]()
     with measuring(model), fastest_float32():
-        for batch in tokens.detach().to("cpu", torch.int64).split(size):
+        for examples in head_batches(model, reader, tokens, batch_size):
+            batch = tokens[examples]
             reading = read_head(model, reader, batch)
             hooks = [_hooks(source, reader, _removed(reading, source, path)) for path in PATHS]
             parts.append(torch.stack([measure(model, reader, batch, of_path).cpu() for of_path in hooks]))
@@ -212,7 +211,5 @@ def _losses(
     tokens: Int[Tensor, "batch pos"],
     hooks: list[Hook],
 ) -> Float[Tensor, "batch"]:
-    losses = model.run_with_hooks(
-        tokens.to(model.cfg.device), return_type="loss", loss_per_token=True, fwd_hooks=[*hooks]
-    )
-    return widen(cast(Tensor, losses)).mean(dim=1)
+    everywhere = torch.arange(1, tokens.shape[1]).expand(len(tokens), -1)
+    return start_rows(model, tokens.to(model.cfg.device)).losses(everywhere, hooks=hooks).mean(dim=1)

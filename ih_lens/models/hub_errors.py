@@ -96,6 +96,11 @@ def _from_text(said: str, text: str, name: str, where: str) -> IHLensError:
             f"{name} needs code from its own repository, which load_model never runs; read that code, load the model "
             "with AutoModelForCausalLM.from_pretrained(..., trust_remote_code=True), and pass the model"
         )
+    if "Weights only load failed" in text:
+        return DamagedFileError(
+            f"{where}: a PyTorch file holds more than tensors, and reading it would run what it says, which load_model "
+            "never does; give the weights as safetensors"
+        )
     if "does not recognize this architecture" in text or "Unrecognized configuration class" in text:
         return CapabilityError(f"{where} is of a type that this version of transformers does not know: {said}")
     if any(words in text for words in _NOT_WHOLE):

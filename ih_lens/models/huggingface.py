@@ -19,6 +19,7 @@ from ih_lens.models.architectures import (
     require_plain_weights,
 )
 from ih_lens.models.conversion import Parts, assemble, take_apart
+from ih_lens.models.folder_checks import check_folder, check_sizes
 from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.hub_errors import explain
 from ih_lens.models.hub_files import cached_commit
@@ -113,11 +114,16 @@ def load_huggingface(
 
 def _original(place: str, *, name: str, revision: str | None, dtype: torch.dtype) -> tuple[PreTrainedModel, str | None]:
     """The model as `transformers` loads it, refused by its configuration before weights are read or downloaded."""
+    folder = Path(place) if Path(place).is_dir() else None
+    if folder is not None:
+        check_folder(folder)
     config: Any = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=False)
+    if folder is not None:
+        check_sizes(folder, config.get_text_config())
     require_decoder(config.architectures or [], config, name)
     require_convertible(str(language_model_class(config)), config, name)
     require_not_quantized(config, name)
-    commit = None if Path(place).exists() else cached_commit(place, revision)
+    commit = None if folder is not None else cached_commit(place, revision)
     settings: dict[str, Any] = {"config": config, "revision": commit or revision, "dtype": dtype}
     # eager attention is what the architecture says; others leave parts of some out
     settings |= {"attn_implementation": "eager", "trust_remote_code": False, "output_loading_info": True}

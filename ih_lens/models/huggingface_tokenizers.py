@@ -69,6 +69,7 @@ def attach(model: HookedTransformer, tokenizer: PreTrainedTokenizerBase, *, give
 
     Raises:
         InputError: if a given tokenizer produces ids that the model does not know.
+        DamagedFileError: if its settings cannot be used.
     """
     highest = max(tokenizer.get_vocab().values(), default=-1)
     if given and highest >= model.cfg.d_vocab:
@@ -78,7 +79,11 @@ def attach(model: HookedTransformer, tokenizer: PreTrainedTokenizerBase, *, give
     start: Any = tokenizer.bos_token_id
     tokenizer.init_kwargs.setdefault("name_or_path", tokenizer.name_or_path)
     tokenizer.init_kwargs["add_bos_token"] = True  # or TransformerLens would load it anew from `name_or_path`
-    model.set_tokenizer(tokenizer)
+    try:
+        model.set_tokenizer(tokenizer)
+    except Exception as error:  # settings of the tokenizer that only its use shows to be wrong
+        said = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise DamagedFileError(f"the tokenizer cannot be used ({said}); restore its files, or give another") from error
     return None if start is None else int(start)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from ih_lens.models.architectures import language_model_class
 from ih_lens.models.checkpoints import PublishedCheckpoint
@@ -48,4 +48,4 @@ def keep_tokenizer(tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> s
 def kept_tokenizer(folder: Path) -> Any:
     """What `keep_tokenizer` kept; None where there is none."""
     place = folder / TOKENIZER_FOLDER
-    return AutoTokenizer.from_pretrained(str(place)) if place.is_dir() else None
+    return tokenizer_of(str(place)) if place.is_dir() else None

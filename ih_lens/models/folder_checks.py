@@ -1,0 +1,71 @@
+"""What is looked at in a folder in the Hugging Face format before `transformers` reads it.
+
+The folder may come from anybody: `transformers` would follow names out of it, wait for a pipe, or build a model of any
+size that a configuration names.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ih_lens.errors import DamagedFileError, InputError
+
+_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_WEIGHTS = (".safetensors", ".bin")
+_ADAPTER = "adapter_config.json"
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder whose files lead elsewhere.
+
+    Links are followed, because the cache of the hub consists of them: what they lead to is read as weights or as JSON,
+    and is shown to nobody.
+
+    Raises:
+        DamagedFileError: if a file is none, or an index names weights outside the folder.
+        InputError: if it holds an adapter, which belongs to a model that lies elsewhere.
+    """
+    for path in folder.iterdir():
+        if path.suffix in (".json", *_WEIGHTS) and not path.is_file() and not path.is_dir():
+            raise DamagedFileError(f"{path} is no file, or a link to none; restore it from a copy")
+    if (folder / _ADAPTER).exists():
+        raise InputError(
+            f"{folder} holds an adapter ({_ADAPTER}); merge it into its model with merge_and_unload() of peft, save "
+            "that model, and load its folder"
+        )
+    for name in _INDICES:
+        if (folder / name).exists():
+            _check_index(folder / name)
+
+
+def check_sizes(folder: Path, config: Any) -> None:
+    """Refuse a configuration of more weights than the folder's files can hold, before any memory is taken for them.
+
+    Raises:
+        DamagedFileError: if it is one, or its sizes are no numbers.
+    """
+    n_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in _WEIGHTS)
+    sizes = [getattr(config, name, None) for name in ("num_hidden_layers", "vocab_size", "hidden_size")]
+    wide = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 1
+    if not all(isinstance(size, int) and size > 0 for size in [*sizes, wide]):
+        raise DamagedFileError(
+            f"{folder / 'config.json'}: expected positive numbers of layers, of tokens, and the width, got {sizes}; "
+            "restore it from a copy"
+        )
+    n_layers, d_vocab, d_model = sizes
+    if n_bytes and max(n_layers, d_vocab, wide) * d_model > n_bytes:
+        raise DamagedFileError(
+            f"{folder / 'config.json'}: {n_layers:,} layers of width {d_model:,} and {d_vocab:,} tokens are more than "
+            f"the weights beside it, {n_bytes:,} bytes, can hold; restore the files from a copy"
+        )
+
+
+def _check_index(path: Path) -> None:
+    """Every weight in a file beside the index."""
+    try:
+        names = set(json.loads(path.read_bytes())["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+        raise DamagedFileError(f"{path} is no index of weights ({error}); restore it from a copy") from error
+    for name in names:
+        if not isinstance(name, str) or not name or Path(name).name != name or "\0" in name or "\\" in name:
+            raise DamagedFileError(f"{path} names {name!r}, which is no file beside it; restore it from a copy")

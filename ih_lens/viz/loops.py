@@ -3,6 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
+from jaxtyping import Float
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
@@ -14,6 +15,7 @@ from ih_lens.viz.frame import frame
 from ih_lens.viz.head_lines import depth_key
 
 _WHOLE, _WITHOUT, _OTHERS = style.LINE, style.CATEGORIES[1], style.GREY
+_LEGEND = ("whole model", "without<br>the heads", "without as many<br>random heads")
 _CONDITION_WIDTH = 84
 _DOMINANCES = {
     "attention": "attention to earlier copies (0 to 1)",
@@ -43,33 +45,12 @@ def plot_loops(found: xr.Dataset) -> go.Figure:
         raise InputError("found: expected a result of generation_loops")
     names = [str(name) for name in found["condition"].to_numpy()]
     colours = [_WHOLE, _WITHOUT, *[_OTHERS] * (len(names) - 2)]
-    legend = ["whole model", "without<br>the heads", "without as many<br>random heads"]
-    n_tokens = int(found.attrs["n_tokens"])
     width = 360 + max(200, _CONDITION_WIDTH * len(names))
     figure = make_subplots(1, 2, column_widths=[360, width - 360], horizontal_spacing=90 / width)
-    order = [*range(2, len(names)), 1, 0]  # what is compared lies on top of the random ones
-    for place in order:
+    for place in [*range(2, len(names)), 1, 0]:  # what is compared lies on top of the random ones
         begun = found["time_to_loop"].isel(condition=place).to_numpy()
-        generated = np.arange(n_tokens + 1)
-        share = [(begun <= n).mean() for n in generated]  # false where there is none
-        figure.add_trace(
-            go.Scatter(
-                x=generated,
-                y=share,
-                mode="lines",
-                line={
-                    "color": colours[place],
-                    "width": 2.5 if place < 2 else 1.5,
-                    "dash": "dot" if place > 1 else "solid",
-                },
-                name=legend[min(place, 2)],
-                legendrank=place + 1,
-                showlegend=place < 3,
-                hovertemplate=f"{names[place]}<br>%{{x}} tokens: %{{y:.0%}}<extra></extra>",
-            ),
-            row=1,
-            col=1,
-        )
+        line = _line_of_begun(begun, int(found.attrs["n_tokens"]), place, names[place], colours[place])
+        figure.add_trace(line, row=1, col=1)
     shares = found["in_loop"].to_numpy()
     figure.add_trace(
         go.Scatter(
@@ -91,6 +72,23 @@ def plot_loops(found: xr.Dataset) -> go.Figure:
     figure.update_xaxes(title="condition (heads that are left out)", tickangle=0, automargin=True, row=1, col=2)
     figure.update_yaxes(title="share of tokens in a loop", range=[-0.03, 1.08], row=1, col=2)
     return figure
+
+
+def _line_of_begun(
+    begun: Float[np.ndarray, "example"], n_tokens: int, place: int, name: str, colour: str
+) -> go.Scatter:
+    """The share of prompts whose loop has begun, token by token, in one condition."""
+    generated = np.arange(n_tokens + 1)
+    return go.Scatter(
+        x=generated,
+        y=[(begun <= n).mean() for n in generated],  # false where there is none
+        mode="lines",
+        line={"color": colour, "width": 2.5 if place < 2 else 1.5, "dash": "dot" if place > 1 else "solid"},
+        name=_LEGEND[min(place, 2)],
+        legendrank=place + 1,
+        showlegend=place < 3,
+        hovertemplate=f"{name}<br>%{{x}} tokens: %{{y:.0%}}<extra></extra>",
+    )
 
 
 def _label(condition: str) -> str:

@@ -119,35 +119,29 @@ def plot_null_distribution(
     figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.5, 0.5])
     ends = min(draws.min(), shown.min()), max(draws.max(), shown.max())
     bins = {"start": ends[0], "end": ends[1] + 1e-9, "size": max(float(ends[1] - ends[0]), 1e-9) / 60}
-    figure.add_trace(
-        go.Histogram(
-            x=draws,
-            xbins=bins,
-            histnorm="probability",
-            marker={"color": style.PALE},
-            name="by chance",
-            hovertemplate="%{x}: %{y:.1%} of the draws<extra></extra>",
-        ),
-        row=1,
-        col=1,
+    by_chance = go.Histogram(
+        x=draws,
+        xbins=bins,
+        histnorm="probability",
+        marker={"color": style.PALE},
+        name="by chance",
+        hovertemplate="%{x}: %{y:.1%} of the draws<extra></extra>",
     )
+    figure.add_trace(by_chance, row=1, col=1)
     farthest = set(np.argsort(-np.abs(shown - np.median(draws)), kind="stable")[:n_named].tolist())
-    figure.add_trace(
-        go.Scatter(
-            x=shown,
-            y=layers,
-            mode="markers+text",
-            text=[name if place in farthest else "" for place, name in enumerate(names)],
-            textposition=["top center", "bottom center"] * (len(names) // 2) + ["top center"] * (len(names) % 2),
-            textfont={"size": 10},
-            customdata=names,
-            marker={"size": 8, "opacity": 0.75, "color": colours},
-            hovertemplate="%{customdata}: %{x:.3f}<extra></extra>",
-            showlegend=False,
-        ),
-        row=2,
-        col=1,
+    of_model = go.Scatter(
+        x=shown,
+        y=layers,
+        mode="markers+text",
+        text=[name if place in farthest else "" for place, name in enumerate(names)],
+        textposition=["top center", "bottom center"] * (len(names) // 2) + ["top center"] * (len(names) % 2),
+        textfont={"size": 10},
+        customdata=names,
+        marker={"size": 8, "opacity": 0.75, "color": colours},
+        hovertemplate="%{customdata}: %{x:.3f}<extra></extra>",
+        showlegend=False,
     )
+    figure.add_trace(of_model, row=2, col=1)
     _lay_out(figure, title, 700, 420)
     figure.update_xaxes(title=unit, row=2, col=1)
     figure.update_yaxes(title="share of draws", row=1, col=1)

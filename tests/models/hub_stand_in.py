@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ class HubStandIn:
 
     def start(self) -> None:
         """Serve, on the same port as before if it was stopped."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", self._port), _handler(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", self._port), partial(_Handler, self))
         self._server.daemon_threads = True
         self._port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
@@ -138,86 +139,89 @@ class _Refused(Exception):
         self.status, self.code, self.headers = status, code, headers or {}
 
 
-def _handler(hub: HubStandIn) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Handler(BaseHTTPRequestHandler):
+    """Answers for `hub`."""
 
-        def setup(self) -> None:
-            super().setup()
-            hub.connections.add(self.connection)
+    protocol_version = "HTTP/1.1"
 
-        def finish(self) -> None:
-            super().finish()
-            hub.connections.discard(self.connection)
+    def __init__(self, hub: HubStandIn, *request: Any) -> None:
+        self.hub = hub
+        super().__init__(*request)  # answers before it returns
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Stay quiet."""
+    def setup(self) -> None:
+        super().setup()
+        self.hub.connections.add(self.connection)
 
-        def do_HEAD(self) -> None:
-            self._answer(with_body=False)
+    def finish(self) -> None:
+        super().finish()
+        self.hub.connections.discard(self.connection)
 
-        def do_GET(self) -> None:
-            self._answer(with_body=True)
+    def log_message(self, format: str, *args: Any) -> None:
+        """Stay quiet."""
 
-        def _answer(self, *, with_body: bool) -> None:
-            path = unquote(urlsplit(self.path).path)
-            hub.requests.append(f"{self.command} {path}")
-            slow = hub.take_failure(path, ("slow",))
-            if slow is not None:
-                time.sleep(slow.seconds)
-            try:
-                failure = hub.take_failure(path, ("status",))
-                if failure is not None:
-                    raise _Refused(failure.status, failure.code)
-                if path.startswith("/api/models/"):
-                    self._send(json.dumps(_api(hub, path.removeprefix("/api/models/"))).encode(), with_body)
-                else:
-                    self._file(path, with_body)
-            except _Refused as refused:
-                body = json.dumps({"error": refused.code or "failed"}).encode()
-                headers = {"X-Error-Code": refused.code} if refused.code else {}
-                self._send(body, with_body, refused.status, {**headers, **refused.headers})
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
 
-        def _file(self, path: str, with_body: bool) -> None:
-            match = re.fullmatch(r"/((?:[^/]+/)?[^/]+)/resolve/([^/]+)/(.+)", path)
-            if match is None:
-                raise _Refused(404, "RepoNotFound")
-            commit, folder = _find(hub, match[1], match[2])
-            file = folder / match[3]
-            headers = {"X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
-            if not file.is_file():
-                raise _Refused(404, "EntryNotFound", headers)
-            content = file.read_bytes()
-            headers["ETag"] = f'"{_oid(file)}"'
-            if file.suffix in _LARGE:
-                headers |= {"X-Linked-ETag": headers["ETag"], "X-Linked-Size": str(len(content))}
-            start = int((re.match(r"bytes=(\d+)-", self.headers.get("Range", "")) or [0, 0])[1])
-            if start:
-                headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            self._send(content[start:], with_body, 206 if start else 200, headers, path)
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
 
-        def _send(
-            self,
-            body: bytes,
-            with_body: bool,
-            status: int = 200,
-            headers: dict[str, str] | None = None,
-            path: str | None = None,
-        ) -> None:
-            broken = None if path is None or not with_body else hub.take_failure(path, ("truncated", "short"))
-            sent = body if broken is None else body[: len(body) // 2]
-            self.send_response(status)
-            for name, value in (headers or {}).items():
-                self.send_header(name, value)
-            announced = sent if broken is not None and broken.kind == "short" else body
-            self.send_header("Content-Length", str(len(announced)))
-            self.end_headers()
-            if with_body:
-                self.wfile.write(sent)
-            if broken is not None and broken.kind == "truncated":
-                self.close_connection = True
+    def _answer(self, *, with_body: bool) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append(f"{self.command} {path}")
+        slow = self.hub.take_failure(path, ("slow",))
+        if slow is not None:
+            time.sleep(slow.seconds)
+        try:
+            failure = self.hub.take_failure(path, ("status",))
+            if failure is not None:
+                raise _Refused(failure.status, failure.code)
+            if path.startswith("/api/models/"):
+                self._send(json.dumps(_api(self.hub, path.removeprefix("/api/models/"))).encode(), with_body)
+            else:
+                self._file(path, with_body)
+        except _Refused as refused:
+            body = json.dumps({"error": refused.code or "failed"}).encode()
+            headers = {"X-Error-Code": refused.code} if refused.code else {}
+            self._send(body, with_body, refused.status, {**headers, **refused.headers})
 
-    return Handler
+    def _file(self, path: str, with_body: bool) -> None:
+        match = re.fullmatch(r"/((?:[^/]+/)?[^/]+)/resolve/([^/]+)/(.+)", path)
+        if match is None:
+            raise _Refused(404, "RepoNotFound")
+        commit, folder = _find(self.hub, match[1], match[2])
+        file = folder / match[3]
+        headers = {"X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
+        if not file.is_file():
+            raise _Refused(404, "EntryNotFound", headers)
+        content = file.read_bytes()
+        headers["ETag"] = f'"{_oid(file)}"'
+        if file.suffix in _LARGE:
+            headers |= {"X-Linked-ETag": headers["ETag"], "X-Linked-Size": str(len(content))}
+        start = int((re.match(r"bytes=(\d+)-", self.headers.get("Range", "")) or [0, 0])[1])
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        self._send(content[start:], with_body, 206 if start else 200, headers, path)
+
+    def _send(
+        self,
+        body: bytes,
+        with_body: bool,
+        status: int = 200,
+        headers: dict[str, str] | None = None,
+        path: str | None = None,
+    ) -> None:
+        broken = None if path is None or not with_body else self.hub.take_failure(path, ("truncated", "short"))
+        sent = body if broken is None else body[: len(body) // 2]
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        announced = sent if broken is not None and broken.kind == "short" else body
+        self.send_header("Content-Length", str(len(announced)))
+        self.end_headers()
+        if with_body:
+            self.wfile.write(sent)
+        if broken is not None and broken.kind == "truncated":
+            self.close_connection = True
 
 
 def _api(hub: HubStandIn, path: str) -> Any:

@@ -22,7 +22,7 @@ demo: .venv/installed
 clamp-demo: .venv/installed
 	$(BIN)/ih-lens clamp-demo $(ARGS)
 
-# Sets up its environment like `make demo`; about 25 minutes on 2 cores with nothing else running.
+# Sets up its environment like `make demo`; about 35 minutes on 2 cores with nothing else running.
 bench: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(ARGS)
 

@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: demo clamp-demo bench notebooks test lint types docs check test-oldest clean
+.PHONY: demo clamp-demo bench notebooks soak test lint types docs check test-oldest clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ih_lens needs Python 3.11 or newer; run: make PYTHON=python3.12")'
@@ -29,6 +29,10 @@ bench: .venv/installed-dev
 # Writes the notebooks of demos/ from their twins, and runs them; ARGS names some of them.
 notebooks: .venv/installed-dev
 	$(BIN)/python -m demos.execute $(ARGS)
+
+# Trainings and tables that are killed, frozen and run out of disk, for about a quarter of an hour; see docs/scaling.md.
+soak: .venv/installed-dev
+	$(BIN)/python -m tests.soak $(ARGS)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

@@ -195,7 +195,7 @@ def _run(task: Task, notes: "_Notes", index: int) -> None:
 
 @cache
 def _end_with(parent: int) -> None:
-    """Let this process end soon after its parent: when that is killed, a worker works on for nobody, and holds locks."""
+    """Let this process end soon after its parent: else the workers of a killed command go on, and hold locks."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from ih_lens.measure.head_evaluators._places import prefix_targets
 from ih_lens.measure.text_heads import HeadRows
 from ih_lens.types import HeadIndex
 from ih_lens.viz.viewer.triangles import Thumbnails, Triangle, TrianglePacker
@@ -36,7 +37,7 @@ class TextHeadCollector:
         attributed: bool,
     ) -> None:
         self._ids, self._chosen, self._done, self._attributed = ids, chosen, done, attributed
-        self._shown, self._targets = shown, _prefix_targets(ids) & shown[:, None]
+        self._shown, self._targets = shown, prefix_targets(ids[None], 0, 1)[0] & shown[:, None]
         self._layers: dict[int, _Layer] = {}
 
     def add(self, rows: HeadRows) -> None:
@@ -134,9 +135,3 @@ def _only(rows: HeadRows, shown: Bool[Tensor, "pos"]) -> HeadRows:
         pattern=masked(rows.pattern),
         attribution=None if rows.attribution is None else masked(rows.attribution),
     )
-
-
-def _prefix_targets(ids: Int[Tensor, "pos"]) -> Bool[Tensor, "query src"]:
-    """For each query the positions after earlier occurrences of its token."""
-    same = (ids[:, None] == ids[None, :]).tril(-1)
-    return torch.nn.functional.pad(same, (1, 0))[:, :-1]

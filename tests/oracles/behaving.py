@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
-from transformer_lens import HookedTransformer, HookedTransformerConfig
+from transformer_lens import HookedTransformer
 from transformers import PreTrainedTokenizerFast
 
-import ih_lens as ih
 from ih_lens.data.behaviours.pattern_lines import ANIMALS, COLOURS, FRUIT, MONTHS
 from tests.helpers import tiny_model
-from tests.oracles.hand_built import SHARPNESS
+from tests.oracles.hand_built import SHARPNESS, blank_model, identity
 
 MADE_UP = tuple(f"{first}{last}" for first in "bdfgklmnprstvz" for last in ("ab", "em", "io", "ul"))
 """Words of a language without meaning."""
@@ -44,23 +43,15 @@ def looking_back_model(distances: Sequence[int], *, n_ctx: int = 128) -> HookedT
     Where there is no such place, a head attends to the first token.
     """
     d_vocab = len(word_tokenizer())
-    cfg = HookedTransformerConfig(
+    model = blank_model(
         n_layers=1,
         n_heads=len(distances),
         d_model=d_vocab + n_ctx,
         d_head=max(d_vocab, n_ctx),
         d_vocab=d_vocab,
         n_ctx=n_ctx,
-        attn_only=True,
-        normalization_type=None,
-        use_attn_scale=False,
-        dtype=torch.float64,
-        device="cpu",
     )
-    model = ih.build_model(cfg)
-    for parameter in model.parameters():
-        parameter.data.zero_()
-    token, position = torch.eye(d_vocab, dtype=torch.float64), torch.eye(n_ctx, dtype=torch.float64)
+    token, position = identity(d_vocab), identity(n_ctx)
     model.embed.W_E.data[:, :d_vocab] = token
     model.pos_embed.W_pos.data[:, d_vocab:] = position
     model.unembed.W_U.data[:d_vocab] = token

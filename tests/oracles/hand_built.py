@@ -28,16 +28,16 @@ def induction_model(*, d_vocab: int = 24, n_ctx: int = 64) -> HookedTransformer:
     """
     token, position = slice(0, d_vocab), slice(d_vocab, d_vocab + n_ctx)
     before, two_before = (slice(n_ctx + k * d_vocab, n_ctx + (k + 1) * d_vocab) for k in (1, 2))
-    model = _blank(d_vocab=d_vocab, n_ctx=n_ctx, n_layers=2, d_model=n_ctx + 3 * d_vocab)
-    model.embed.W_E.data[:, token] = _identity(d_vocab)
-    model.pos_embed.W_pos.data[:, position] = _identity(n_ctx)
-    model.unembed.W_U.data[token] = _identity(d_vocab)
+    model = blank_model(d_vocab=d_vocab, n_ctx=n_ctx, n_layers=2, d_model=n_ctx + 3 * d_vocab)
+    model.embed.W_E.data[:, token] = identity(d_vocab)
+    model.pos_embed.W_pos.data[:, position] = identity(n_ctx)
+    model.unembed.W_U.data[token] = identity(d_vocab)
     lower, upper = (block.attn for block in model.blocks)
 
     for head, back, written in ((PREVIOUS_TOKEN, 1, before), (TWO_BEFORE, 2, two_before)):
-        lower.W_Q.data[head, position, :n_ctx] = SHARPNESS * _identity(n_ctx).roll(-back, dims=1)
+        lower.W_Q.data[head, position, :n_ctx] = SHARPNESS * identity(n_ctx).roll(-back, dims=1)
         lower.W_Q.data[head, position][:back] = 0.0
-        lower.W_K.data[head, position, :n_ctx] = _identity(n_ctx)
+        lower.W_K.data[head, position, :n_ctx] = identity(n_ctx)
         _move(lower, head, token, written, d_vocab)
     _avoid(lower, START_TOKEN, position, 1, strength=-SHARPNESS)
     _match(lower, DUPLICATE_TOKEN, token, token, d_vocab)
@@ -59,10 +59,10 @@ def smeared_induction_model(*, d_vocab: int = 24, n_ctx: int = 64) -> HookedTran
 
     The first key is its own token's, as always, so examples need a start token.
     """
-    model = _blank(d_vocab=d_vocab, n_ctx=n_ctx, n_layers=1, d_model=d_vocab, smeared=True)
+    model = blank_model(d_vocab=d_vocab, n_ctx=n_ctx, n_layers=1, d_model=d_vocab, smeared=True)
     whole = slice(0, d_vocab)
-    model.embed.W_E.data[:] = _identity(d_vocab)
-    model.unembed.W_U.data[:] = _identity(d_vocab)
+    model.embed.W_E.data[:] = identity(d_vocab)
+    model.unembed.W_U.data[:] = identity(d_vocab)
     attention = model.blocks[0].attn
     attention.alpha.data[0] = -50.0
     _match(attention, 0, whole, whole, d_vocab)
@@ -70,17 +70,14 @@ def smeared_induction_model(*, d_vocab: int = 24, n_ctx: int = 64) -> HookedTran
     return model
 
 
-def _blank(*, smeared: bool = False, **sizes: Any) -> HookedTransformer:
-    """A model of zeros with four heads per layer; heads have one dimension to spare."""
+def blank_model(*, smeared: bool = False, **sizes: Any) -> HookedTransformer:
+    """A model of zeros in float64, without MLPs and norms; unless told otherwise with four heads per layer.
+
+    Heads have one dimension to spare.
+    """
+    chosen: dict[str, Any] = {"n_heads": 4, "d_head": max(sizes["d_vocab"], sizes["n_ctx"]) + 1, **sizes}
     cfg = HookedTransformerConfig(
-        **sizes,
-        n_heads=4,
-        d_head=max(sizes["d_vocab"], sizes["n_ctx"]) + 1,
-        attn_only=True,
-        normalization_type=None,
-        use_attn_scale=False,
-        dtype=torch.float64,
-        device="cpu",
+        **chosen, attn_only=True, normalization_type=None, use_attn_scale=False, dtype=torch.float64, device="cpu"
     )
     model = ih.build_model(cfg, smeared_keys=smeared)
     for parameter in model.parameters():
@@ -88,14 +85,15 @@ def _blank(*, smeared: bool = False, **sizes: Any) -> HookedTransformer:
     return model
 
 
-def _identity(size: int) -> torch.Tensor:
+def identity(size: int) -> torch.Tensor:
+    """In float64."""
     return torch.eye(size, dtype=torch.float64)
 
 
 def _match(attention: AbstractAttention, head: int, query: slice, key: slice, d_vocab: int) -> None:
     """Attend to where `key` of the residual stream holds the token that `query` holds."""
-    attention.W_Q.data[head, query, :d_vocab] = SHARPNESS * _identity(d_vocab)
-    attention.W_K.data[head, key, :d_vocab] = _identity(d_vocab)
+    attention.W_Q.data[head, query, :d_vocab] = SHARPNESS * identity(d_vocab)
+    attention.W_K.data[head, key, :d_vocab] = identity(d_vocab)
 
 
 def _avoid(attention: AbstractAttention, head: int, position: slice, n_first: int, *, strength: float) -> None:
@@ -108,8 +106,8 @@ def _move(
     attention: AbstractAttention, head: int, read: slice, written: slice, d_vocab: int, sign: float = 1.0
 ) -> None:
     """Copy one part of what is attended to into another part of the residual stream."""
-    attention.W_V.data[head, read, :d_vocab] = _identity(d_vocab)
-    attention.W_O.data[head, :d_vocab, written] = sign * _identity(d_vocab)
+    attention.W_V.data[head, read, :d_vocab] = identity(d_vocab)
+    attention.W_O.data[head, :d_vocab, written] = sign * identity(d_vocab)
 
 
 POINTER = 0
@@ -126,18 +124,18 @@ def pointer_model(*, d_vocab: int = 24, n_ctx: int = 64) -> HookedTransformer:
     token, position = slice(0, d_vocab), slice(d_vocab, d_vocab + n_ctx)
     found = slice(d_vocab + n_ctx, d_vocab + 2 * n_ctx)
     two_before = slice(d_vocab + 2 * n_ctx, 2 * d_vocab + 2 * n_ctx)
-    model = _blank(d_vocab=d_vocab, n_ctx=n_ctx, n_layers=2, d_model=2 * d_vocab + 2 * n_ctx)
-    model.embed.W_E.data[:, token] = _identity(d_vocab)
-    model.pos_embed.W_pos.data[:, position] = _identity(n_ctx)
-    model.unembed.W_U.data[token] = _identity(d_vocab)
+    model = blank_model(d_vocab=d_vocab, n_ctx=n_ctx, n_layers=2, d_model=2 * d_vocab + 2 * n_ctx)
+    model.embed.W_E.data[:, token] = identity(d_vocab)
+    model.pos_embed.W_pos.data[:, position] = identity(n_ctx)
+    model.unembed.W_U.data[token] = identity(d_vocab)
     lower, upper = (block.attn for block in model.blocks)
     _match(lower, DUPLICATE_TOKEN, token, token, d_vocab)
-    lower.W_V.data[DUPLICATE_TOKEN, position, :n_ctx] = _identity(n_ctx)
-    lower.W_O.data[DUPLICATE_TOKEN, :n_ctx, found] = _identity(n_ctx)
-    lower.W_Q.data[TWO_BEFORE, position, :n_ctx] = SHARPNESS * _identity(n_ctx).roll(-2, dims=1)
-    lower.W_K.data[TWO_BEFORE, position, :n_ctx] = _identity(n_ctx)
+    lower.W_V.data[DUPLICATE_TOKEN, position, :n_ctx] = identity(n_ctx)
+    lower.W_O.data[DUPLICATE_TOKEN, :n_ctx, found] = identity(n_ctx)
+    lower.W_Q.data[TWO_BEFORE, position, :n_ctx] = SHARPNESS * identity(n_ctx).roll(-2, dims=1)
+    lower.W_K.data[TWO_BEFORE, position, :n_ctx] = identity(n_ctx)
     _move(lower, TWO_BEFORE, token, two_before, d_vocab)
-    upper.W_Q.data[POINTER, found, :n_ctx] = SHARPNESS * _identity(n_ctx).roll(1, dims=1)
-    upper.W_K.data[POINTER, position, :n_ctx] = _identity(n_ctx)
+    upper.W_Q.data[POINTER, found, :n_ctx] = SHARPNESS * identity(n_ctx).roll(1, dims=1)
+    upper.W_K.data[POINTER, position, :n_ctx] = identity(n_ctx)
     _move(upper, POINTER, token, token, d_vocab)
     return model

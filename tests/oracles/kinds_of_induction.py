@@ -3,12 +3,11 @@
 import torch
 from tokenizers import Tokenizer
 from tokenizers import models as tokenizer_models
-from transformer_lens import HookedTransformer, HookedTransformerConfig
+from transformer_lens import HookedTransformer
 from transformers import PreTrainedTokenizerFast
 
-import ih_lens as ih
+from tests.oracles.hand_built import SHARPNESS, blank_model, identity
 
-SHARPNESS = 200.0
 SLOPE = 1.5
 """Per position, where the latest or the earliest match is preferred; over a whole context less than a match."""
 D_VOCAB, N_CTX = 40, 100
@@ -34,9 +33,9 @@ _PREDICTED = slice(_EARLIEST.stop, _EARLIEST.stop + D_VOCAB)
 def model_of_all_kinds() -> HookedTransformer:
     """Three attention-only layers without LayerNorm, in float64; the unembedding reads what INDUCTION predicts."""
     model = _blank(n_layers=3, n_heads=8)
-    model.embed.W_E.data[:, _TOKEN] = _identity(D_VOCAB)
-    model.pos_embed.W_pos.data[:, _POSITION] = _identity(N_CTX)
-    model.unembed.W_U.data[_PREDICTED] = _identity(D_VOCAB)
+    model.embed.W_E.data[:, _TOKEN] = identity(D_VOCAB)
+    model.pos_embed.W_pos.data[:, _POSITION] = identity(N_CTX)
+    model.unembed.W_U.data[_PREDICTED] = identity(D_VOCAB)
     bottom, middle, top = (block.attn for block in model.blocks)
 
     for head, back in ((BACK_1, 1), (BACK_2, 2), (BACK_3, 3), (BACK_4, 4)):
@@ -53,12 +52,12 @@ def model_of_all_kinds() -> HookedTransformer:
         _prefer(middle, head, sink=SHARPNESS / 2)
     _prefer(middle, NEAREST, slope=SLOPE)
     _prefer(middle, FARTHEST, slope=-SLOPE)
-    middle.W_Q.data[ANTI_INDUCTION, _EARLIEST, :N_CTX] = SHARPNESS * _identity(N_CTX).roll(-1, dims=1)
-    middle.W_K.data[ANTI_INDUCTION, _POSITION, :N_CTX] = _identity(N_CTX)
+    middle.W_Q.data[ANTI_INDUCTION, _EARLIEST, :N_CTX] = SHARPNESS * identity(N_CTX).roll(-1, dims=1)
+    middle.W_K.data[ANTI_INDUCTION, _POSITION, :N_CTX] = identity(N_CTX)
     _match(middle, ENTITY_END, _TOKEN, _BEFORE[1])
     _prefer(middle, ENTITY_END, sink=SHARPNESS / 2)
     for head in range(8):
-        middle.W_V.data[head, _TOKEN, :D_VOCAB] = _identity(D_VOCAB)
+        middle.W_V.data[head, _TOKEN, :D_VOCAB] = identity(D_VOCAB)
     _move(middle, INDUCTION, _TOKEN, _PREDICTED)
 
     for head, sign in ((SUPPRESSOR, -1.0), (PROMOTER, 1.0)):
@@ -67,7 +66,7 @@ def model_of_all_kinds() -> HookedTransformer:
     _match(top, ANTI_COPYING, _TOKEN, _BEFORE[0])
     _prefer(top, ANTI_COPYING, sink=SHARPNESS / 2)
     _move(top, ANTI_COPYING, _TOKEN, _PREDICTED, -1.0)
-    of_word = _identity(D_VOCAB)[torch.arange(D_VOCAB) // 3]
+    of_word = identity(D_VOCAB)[torch.arange(D_VOCAB) // 3]
     top.W_Q.data[FUZZY, _TOKEN, :D_VOCAB] = SHARPNESS * of_word
     top.W_K.data[FUZZY, _BEFORE[0], :D_VOCAB] = of_word
     _prefer(top, FUZZY, sink=SHARPNESS / 2)
@@ -77,9 +76,9 @@ def model_of_all_kinds() -> HookedTransformer:
 def model_that_counts_back(distance: int) -> HookedTransformer:
     """One layer whose head 0 copies what stands `distance` positions back: it repeats the period distance + 1."""
     model = _blank(n_layers=1, n_heads=2)
-    model.embed.W_E.data[:, _TOKEN] = _identity(D_VOCAB)
-    model.pos_embed.W_pos.data[:, _POSITION] = _identity(N_CTX)
-    model.unembed.W_U.data[_PREDICTED] = 10 * _identity(D_VOCAB)
+    model.embed.W_E.data[:, _TOKEN] = identity(D_VOCAB)
+    model.pos_embed.W_pos.data[:, _POSITION] = identity(N_CTX)
+    model.unembed.W_U.data[_PREDICTED] = 10 * identity(D_VOCAB)
     _look_back(model.blocks[0].attn, 0, distance)
     _move(model.blocks[0].attn, 0, _TOKEN, _PREDICTED)
     return model
@@ -96,35 +95,15 @@ def tokenizer_of_words() -> PreTrainedTokenizerFast:
 
 
 def _blank(*, n_layers: int, n_heads: int) -> HookedTransformer:
-    """A model of zeros; heads have one dimension to spare."""
-    cfg = HookedTransformerConfig(
-        n_layers=n_layers,
-        n_heads=n_heads,
-        d_vocab=D_VOCAB,
-        n_ctx=N_CTX,
-        d_model=_PREDICTED.stop,
-        d_head=4 * D_VOCAB + 1,
-        attn_only=True,
-        normalization_type=None,
-        use_attn_scale=False,
-        dtype=torch.float64,
-        device="cpu",
-    )
-    model = ih.build_model(cfg)
-    for parameter in model.parameters():
-        parameter.data.zero_()
-    return model
-
-
-def _identity(size: int) -> torch.Tensor:
-    return torch.eye(size, dtype=torch.float64)
+    sizes = {"d_vocab": D_VOCAB, "n_ctx": N_CTX, "d_model": _PREDICTED.stop, "d_head": 4 * D_VOCAB + 1}
+    return blank_model(n_layers=n_layers, n_heads=n_heads, **sizes)
 
 
 def _look_back(attention, head: int, distance: int) -> None:
     """Attend a number of positions back, or to position 0 where there are not so many."""
-    attention.W_Q.data[head, _POSITION, :N_CTX] = SHARPNESS * _identity(N_CTX).roll(-distance, dims=1)
-    attention.W_Q.data[head, _POSITION, :N_CTX][:distance] = SHARPNESS * _identity(N_CTX)[0]
-    attention.W_K.data[head, _POSITION, :N_CTX] = _identity(N_CTX)
+    attention.W_Q.data[head, _POSITION, :N_CTX] = SHARPNESS * identity(N_CTX).roll(-distance, dims=1)
+    attention.W_Q.data[head, _POSITION, :N_CTX][:distance] = SHARPNESS * identity(N_CTX)[0]
+    attention.W_K.data[head, _POSITION, :N_CTX] = identity(N_CTX)
 
 
 def _match(attention, head: int, query: slice, key: slice, *, place: int = 0) -> None:
@@ -132,8 +111,8 @@ def _match(attention, head: int, query: slice, key: slice, *, place: int = 0) ->
     than those at all places after it.
     """
     own = slice(place * D_VOCAB, (place + 1) * D_VOCAB)
-    attention.W_Q.data[head, query, own] = SHARPNESS / 2**place * _identity(D_VOCAB)
-    attention.W_K.data[head, key, own] = _identity(D_VOCAB)
+    attention.W_Q.data[head, query, own] = SHARPNESS / 2**place * identity(D_VOCAB)
+    attention.W_K.data[head, key, own] = identity(D_VOCAB)
 
 
 def _prefer(attention, head: int, *, sink: float = 0.0, slope: float = 0.0) -> None:
@@ -146,5 +125,5 @@ def _prefer(attention, head: int, *, sink: float = 0.0, slope: float = 0.0) -> N
 def _move(attention, head: int, read: slice, written: slice, sign: float = 1.0) -> None:
     """Copy one part of what is attended to into another part of the residual stream."""
     width = read.stop - read.start
-    attention.W_V.data[head, read, :width] = _identity(width)
-    attention.W_O.data[head, :width, written] = sign * _identity(width)
+    attention.W_V.data[head, read, :width] = identity(width)
+    attention.W_O.data[head, :width, written] = sign * identity(width)

@@ -1,6 +1,7 @@
 """The commands as a user types them, in one process of its own each."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import pytest
 
 import ih_lens as ih
 from ih_lens import cli
+from ih_lens.data.sources import STANDARD_LIBRARY
+from tests.docs_code import check_command
 
 
 def _call(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -34,6 +37,15 @@ def test_every_command_explains_itself_with_an_example(monkeypatch, capsys) -> N
     for command in commands:
         assert command in overview
         assert f"Example: ih-lens {command}" in " ".join(_help(monkeypatch, capsys, command).split())
+
+
+def test_examples_of_the_help_are_commands_that_exist() -> None:
+    texts = [command.callback.__doc__ or "" for command in cli.app.registered_commands if command.callback]
+    lines = [line for text in texts for line in re.findall(r"Example: `([^`]+)`", text)]
+    assert len(lines) >= len(texts)
+    for line in lines:
+        check_command(line.split())
+    assert f"ih-lens tokens {STANDARD_LIBRARY} " in " ".join(lines)
 
 
 def test_the_version_is_said(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: demo clamp-demo bench notebooks soak test lint types docs check test-oldest clean
+.PHONY: demo clamp-demo bench notebooks soak fuzz test lint types docs check test-oldest test-bridges clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ih_lens needs Python 3.11 or newer; run: make PYTHON=python3.12")'
@@ -34,6 +34,11 @@ notebooks: .venv/installed-dev
 soak: .venv/installed-dev
 	$(BIN)/python -m tests.soak $(ARGS)
 
+# Every reader of files under atheris for a minute each; ARGS="--seconds 600 run_record" for one, for longer.
+fuzz: .venv/installed-dev
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
@@ -60,5 +65,17 @@ check: lint types test docs
 test-oldest: .venv-oldest/installed
 	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
+# transformer-lens 4.x, which the package's own requirements exclude; 3.9 in .venv gives the numbers to compare with.
+.venv-bridges/installed: pyproject.toml constraints.txt tests/bridges_4x/requirements.py
+	$(PYTHON) -m venv .venv-bridges
+	$(PYTHON) tests/bridges_4x/requirements.py > .venv-bridges/requirements.txt
+	.venv-bridges/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -r .venv-bridges/requirements.txt
+	.venv-bridges/bin/python -m pip install -qq --disable-pip-version-check --no-deps -e .
+	touch $@
+
+test-bridges: .venv/installed-dev .venv-bridges/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bridges_4x.measured .venv-bridges/reference
+	IH_LENS_REFERENCE=.venv-bridges/reference .venv-bridges/bin/python -m pytest -n 2 tests/bridges_4x $(ARGS)
+
 clean:
-	rm -rf .venv .venv-oldest site
+	rm -rf .venv .venv-oldest .venv-bridges site

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numcodecs
 import numpy as np
 import pytest
 import torch
@@ -86,8 +85,7 @@ def test_a_table_that_names_a_decoder_which_unpickles_is_refused_and_runs_nothin
     with pytest.raises(DamagedFileError, match="which no saved table has"):
         ih.ModelAnalysisTable.load(table)
     assert not mark.exists()
-    # the decoder that the store names is there, and would have executed what the chunk holds
-    numcodecs.get_codec({"id": "pickle"}).decode((table / name / "0").read_bytes())
+    pickle.loads((table / name / "0").read_bytes())  # what the decoder that the store names would have done
     assert mark.exists()
 
 

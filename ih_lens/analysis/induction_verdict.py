@@ -116,20 +116,21 @@ class InductionVerdict:
 
 
 def judge_induction(
-    scattered: Estimate, repeated: Estimate, *, threshold: float = 0.3, n_stderrs: float = 2.0
+    scattered: Estimate, repeated: Estimate, *, threshold: float = 0.3, min_stderrs: float = 2.0
 ) -> InductionVerdict:
     """What each head is, from its prefix matching at several periods.
 
     A head is "induction" if its score on copies at random distances reaches the threshold at every period, by
-    `n_stderrs` standard errors; "unclear" if it reaches it at every period within these errors only; else "positional"
-    if its score on copies right after each other reaches the threshold (by these errors) at some period: there, and
-    only there, counting back does what induction does; else "other". Scores that are not defined reach nothing.
+    `min_stderrs` standard errors; "unclear" if it reaches it at every period within these errors only; else
+    "positional" if its score on copies right after each other reaches the threshold (by these errors) at some period:
+    there, and only there, counting back does what induction does; else "other". Scores that are not defined
+    reach nothing.
 
     Args:
         scattered: [period, layer, head] on copies at random distances, of `prefix_matching_by_period`.
         repeated: the same with `scattered=False`, at these periods and any others.
         threshold: 0 to 1.
-        n_stderrs: how many standard errors over examples a score must be away from the threshold.
+        min_stderrs: how many standard errors over examples a score must be away from the threshold.
 
     Raises:
         InputError: if there are fewer than three periods, or a threshold outside 0 to 1.
@@ -138,9 +139,11 @@ def judge_induction(
         >>> judge_induction(prefix_matching_by_period(model), prefix_matching_by_period(model, scattered=False))
     """
     at_least("number of periods", scattered.value.sizes["period"], LEAST_PERIODS)
-    if not 0 <= threshold <= 1 or n_stderrs < 0:
-        raise InputError(f"expected a threshold of 0 to 1 and n_stderrs of at least 0, got {threshold} and {n_stderrs}")
-    margin, margin_repeated = (n_stderrs * estimate.stderr for estimate in (scattered, repeated))
+    if not 0 <= threshold <= 1 or min_stderrs < 0:
+        raise InputError(
+            f"expected a threshold of 0 to 1 and min_stderrs of at least 0, got {threshold} and {min_stderrs}"
+        )
+    margin, margin_repeated = (min_stderrs * estimate.stderr for estimate in (scattered, repeated))
     surely = (scattered.value - margin >= threshold).all("period")
     perhaps = (scattered.value + margin >= threshold).all("period")
     by_position = (repeated.value - margin_repeated >= threshold).any("period")
@@ -148,5 +151,5 @@ def judge_induction(
     conditions = [surely, by_position & ~perhaps, perhaps]
     names = np.select([found.transpose(*order).to_numpy() for found in conditions], list(VERDICTS[:-1]), VERDICTS[-1])
     coordinates = {dim: scattered.value[dim] for dim in order}
-    kind = xr.DataArray(names, coordinates, order, "kind", {"threshold": threshold, "n_stderrs": n_stderrs})
+    kind = xr.DataArray(names, coordinates, order, "kind", {"threshold": threshold, "min_stderrs": min_stderrs})
     return InductionVerdict(kind, scattered, repeated)

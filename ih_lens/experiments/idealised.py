@@ -25,7 +25,7 @@ class Rules:
         return {
             "previous token": [PreviousToken(self.heads)],
             "[A][B]...[A]": [InductionTarget(self.heads, otherwise="start")],
-            "[A][B][C]...[A][B]": [InductionTarget(self.heads, prefix_length=2, otherwise="start")],
+            "[A][B][C]...[A][B]": [InductionTarget(self.heads, n_prefix=2, otherwise="start")],
         }
 
 

@@ -18,7 +18,7 @@ def induction_verdict(
     seed: int = 0,
     bos: int | str | None = "auto",
     threshold: float = 0.3,
-    n_stderrs: float = 2.0,
+    min_stderrs: float = 2.0,
     batch_size: int | None = None,
 ) -> InductionVerdict:
     """Whether a model has induction heads, and which, judged where no fixed distance gives the same attention.
@@ -36,7 +36,7 @@ def induction_verdict(
         seed: of periods and tokens.
         bos: start token: "auto" for the tokenizer's, an id, or None.
         threshold: prefix matching that counts, 0 to 1.
-        n_stderrs: by how many standard errors over examples it must be reached.
+        min_stderrs: by how many standard errors over examples it must be reached.
         batch_size: examples per run of the model; the result does not depend on it.
 
     Returns:
@@ -60,4 +60,4 @@ def induction_verdict(
     suspected = suspected_periods(model, max(chosen), threshold=threshold, **settings)
     lengths = [*chosen, *(period for period in suspected if period not in chosen)]
     repeated = prefix_matching_by_period(model, lengths, scattered=False, batch_size=batch_size, **settings)
-    return judge_induction(scattered, repeated, threshold=threshold, n_stderrs=n_stderrs)
+    return judge_induction(scattered, repeated, threshold=threshold, min_stderrs=min_stderrs)

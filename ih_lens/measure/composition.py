@@ -28,7 +28,7 @@ _ROUNDING = 8
 
 
 @torch.no_grad()
-def composition_scores(model: ModelLike, kind: str = "k", *, baseline_draws: int = 64, seed: int = 0) -> xr.DataArray:
+def composition_scores(model: ModelLike, kind: str = "k", *, n_draws: int = 64, seed: int = 0) -> xr.DataArray:
     """How strongly each head composes with each head of earlier layers.
 
     With C = W_V W_O of the earlier head and R the circuit by which the later one reads (W_K W_Q^T for K-composition,
@@ -40,7 +40,7 @@ def composition_scores(model: ModelLike, kind: str = "k", *, baseline_draws: int
     Args:
         model: any HookedTransformer.
         kind: "k", "q" or "v": what the later head makes of what it reads.
-        baseline_draws: pairs of random heads that the baseline is taken from.
+        n_draws: pairs of random heads that the baseline is taken from.
         seed: of those pairs.
 
     Returns:
@@ -60,13 +60,13 @@ def composition_scores(model: ModelLike, kind: str = "k", *, baseline_draws: int
         >>> above_chance = (scores - scores.baseline_mean) / scores.baseline_std
     """
     one_of("kind", kind, list(READS))
-    at_least("baseline_draws", baseline_draws, 2)
+    at_least("n_draws", n_draws, 2)
     require_causal(model)
     require_no_post_norms(model, "measuring with effective weights")
     with fastest_float32():
         scores = _all_pairs(model, kind)
     centred = str(model.cfg.normalization_type).startswith("LN")  # what reads then has one direction less
-    mean, std = _baseline(model.cfg.d_model - int(centred), model.cfg.d_head, baseline_draws, seed)
+    mean, std = _baseline(model.cfg.d_model - int(centred), model.cfg.d_head, n_draws, seed)
     attributes = provenance(
         model,
         definition=f"|C R| / (|C| |R|), Frobenius norms; C = W_V W_O of the earlier head, R = {_CIRCUITS[kind]} of the "
@@ -74,7 +74,7 @@ def composition_scores(model: ModelLike, kind: str = "k", *, baseline_draws: int
         kind=kind,
         position="left out: neither added positions nor rotation nor smeared keys enter",
         baseline="mean and standard deviation over pairs of heads with independent normal weights of the same shapes",
-        baseline_draws=baseline_draws,
+        n_draws=n_draws,
         seed=seed,
     )
     layers, heads = np.arange(model.cfg.n_layers), np.arange(model.cfg.n_heads)

@@ -29,7 +29,7 @@ def memory_recall(
     *,
     tokens: Tensor | Sequence[int] | None = None,
     n_tokens: int = 1000,
-    n_positions: int | None = None,
+    n_pos: int | None = None,
     seed: int = 0,
 ) -> xr.DataArray:
     """For which share of tokens each memory of an induction circuit recalls the right one, from weights alone.
@@ -51,7 +51,7 @@ def memory_recall(
         tokens: ids [token] among which each memory chooses; by default all that a tokenizer can produce, or
             `n_tokens` of them drawn from the seed where there are more.
         n_tokens: see there.
-        n_positions: the first so many positions; all of the context by default.
+        n_pos: the first so many positions; all of the context by default.
         seed: of the choice of tokens.
 
     Returns:
@@ -79,7 +79,7 @@ def memory_recall(
     if earlier.layer >= later.layer:
         raise InputError(f"previous: expected a head of a layer before that of {later}, got {earlier}")
     ids = _chosen(model, tokens, at_least("n_tokens", n_tokens, 1), seed)
-    n_pos = model.cfg.n_ctx if n_positions is None else min(at_least("n_positions", n_positions, 2), model.cfg.n_ctx)
+    n_pos = model.cfg.n_ctx if n_pos is None else min(at_least("n_pos", n_pos, 2), model.cfg.n_ctx)
     with fastest_float32():
         recalled = [_position(model, earlier, n_pos), _key(model, later, earlier, ids), _output(model, later, ids)]
     chance = [float((1 / torch.arange(2, n_pos + 1)).mean()), 1 / len(ids), 1 / len(ids)]

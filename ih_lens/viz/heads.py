@@ -11,7 +11,7 @@ def plot_heads_by_depth(
     scores: Results,
     *,
     title: str,
-    y_title: str,
+    unit: str,
     phase_changes: Bands | None = None,
     log_tokens: bool = False,
     opaque: Opaque = True,
@@ -22,7 +22,7 @@ def plot_heads_by_depth(
         scores: [snapshot, layer, head] per model; None where it was not measured. A head that is NaN at every
             snapshot gets no line, and a model of only such heads is marked as "not defined".
         title: heading of the row.
-        y_title: what the measure is, with its unit.
+        unit: what the measure is, with its unit.
         phase_changes: start and end in tokens elapsed per model.
         log_tokens: logarithmic axis; the snapshot at 0 tokens is then left out, and the figure says so.
         opaque: which heads are opaque, the others being translucent. True: of models with more than 100 heads a sample
@@ -33,13 +33,13 @@ def plot_heads_by_depth(
         InputError: if a result is not stacked over snapshots.
 
     Examples:
-        >>> plot_heads_by_depth({"2L": scores["copying"]}, title="Copying", y_title="score (-1 to 1)")
+        >>> plot_heads_by_depth({"2L": scores["copying"]}, title="Copying", unit="score (-1 to 1)")
     """
     panels = {
         name: NOT_MEASURED if values is None else depth_panel(values, chosen_opaque(opaque, name, values), log_tokens)
         for name, values in scores.items()
     }
-    shared = RowLayout(title, "tokens elapsed", y_title, over_training(log_tokens), keys=[depth_key()])
+    shared = RowLayout(title, "tokens elapsed", unit, over_training(log_tokens), keys=[depth_key()])
     return draw_row(panels, shared, bands=phase_changes)
 
 
@@ -50,7 +50,7 @@ def plot_prefix_matching(
     return plot_heads_by_depth(
         scores,
         title="Prefix matching score of each head",
-        y_title="score (0 to 1)",
+        unit="score (0 to 1)",
         phase_changes=phase_changes,
         log_tokens=log_tokens,
         opaque=opaque,
@@ -64,7 +64,7 @@ def plot_qk_eigenvalue_trace(
     return plot_heads_by_depth(
         traces,
         title="Trace of QK eigenvalues of each head",
-        y_title="trace (no unit)",
+        unit="trace (no unit)",
         phase_changes=phase_changes,
         log_tokens=log_tokens,
         opaque=opaque,
@@ -76,7 +76,7 @@ def plot_heads_by_type(
     types: Results,
     *,
     title: str,
-    y_title: str,
+    unit: str,
     phase_changes: Bands | None = None,
     log_tokens: bool = False,
     opaque: Opaque = True,
@@ -87,7 +87,7 @@ def plot_heads_by_type(
         attributions: [snapshot, layer, head] per model; None where it was not measured.
         types: result of `head_types` [layer, head] per model; a model without types has all its heads as "other".
         title: heading of the row.
-        y_title: what the measure is, with its unit.
+        unit: what the measure is, with its unit.
         phase_changes: start and end in tokens elapsed per model.
         log_tokens: logarithmic axis; the snapshot at 0 tokens is then left out, and the figure says so.
         opaque: which heads are opaque, the others being translucent. True: of models with more than 100 heads a sample
@@ -98,7 +98,7 @@ def plot_heads_by_type(
         InputError: if a type is unknown, or types and measure disagree about the number of heads.
 
     Examples:
-        >>> plot_heads_by_type({"2L": drops}, {"2L": head_types(scores)}, title="Ablation", y_title="change (nats)")
+        >>> plot_heads_by_type({"2L": drops}, {"2L": head_types(scores)}, title="Ablation", unit="change (nats)")
     """
     panels = {
         name: NOT_MEASURED
@@ -106,7 +106,7 @@ def plot_heads_by_type(
         else type_panel(values, types.get(name), chosen_opaque(opaque, name, values), log_tokens)
         for name, values in attributions.items()
     }
-    shared = RowLayout(title, "tokens elapsed", y_title, over_training(log_tokens), keys=type_keys())
+    shared = RowLayout(title, "tokens elapsed", unit, over_training(log_tokens), keys=type_keys())
     return draw_row(panels, shared, bands=phase_changes)
 
 
@@ -123,7 +123,7 @@ def plot_before_and_after(
         attributions,
         types,
         title="Ablation: attribution of each head to the before-and-after vector",
-        y_title="projection (nats)",
+        unit="projection (nats)",
         phase_changes=phase_changes,
         log_tokens=log_tokens,
         opaque=opaque,
@@ -143,7 +143,7 @@ def plot_in_context_learning_attribution(
         attributions,
         types,
         title="Ablation: attribution of each head to the in-context learning score",
-        y_title="change of score (nats)",
+        unit="change of score (nats)",
         phase_changes=phase_changes,
         log_tokens=log_tokens,
         opaque=opaque,

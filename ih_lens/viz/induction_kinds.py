@@ -46,7 +46,7 @@ def plot_induction_kinds(
     *,
     measures: Sequence[str] | None = None,
     threshold: float = 0.3,
-    n_heads: int = 40,
+    max_heads: int = 40,
     title: str = "Kinds of induction",
 ) -> go.Figure:
     """A row for each head that scores on any kind of induction, a column for each kind.
@@ -58,7 +58,7 @@ def plot_induction_kinds(
         scores: of `induction_kinds`; the last snapshot counts where snapshots were stacked.
         measures: the columns, and what decides; by default all measures of attention to places that there are.
         threshold: what counts as scoring, in magnitude; 0 to 1. Where no head reaches it, the five strongest are shown.
-        n_heads: at most so many heads, the strongest on anything.
+        max_heads: at most so many heads, the strongest on anything.
         title: heading.
 
     Raises:
@@ -76,7 +76,7 @@ def plot_induction_kinds(
             raise InputError(f"measures: {name!r} goes from {low:g} to {high:g}, and colours here from -1 to 1")
     grid = np.stack([_flat(scores, name) for name in columns])
     strength = np.nan_to_num(np.abs(grid[: len(choosing)])).max(axis=0)
-    order = np.argsort(-strength, kind="stable")[: max(n_heads, 1)]
+    order = np.argsort(-strength, kind="stable")[: max(max_heads, 1)]
     reaching = order[strength[order] >= threshold]
     shown = np.sort(reaching if len(reaching) else order[:_AT_LEAST])
     n_in_layer = last_snapshot(scores[columns[0]]).sizes["head"]

@@ -25,7 +25,7 @@ def plot_head_intervals(
     title: str,
     unit: str,
     null: xr.DataArray | None = None,
-    n_heads: int = 24,
+    max_heads: int = 24,
     largest: bool = True,
 ) -> go.Figure:
     """Heads (or groups) in order of their score or effect, each with its interval, over the middle of a null.
@@ -37,7 +37,7 @@ def plot_head_intervals(
         unit: of the vertical axis, such as "score (0 to 1)".
         null: draws, [draw, ...] with dimensions of the values beside, such as `NullScores.pooled` or
             `MatchedAblations.null`: where 95 % of them lie is shaded behind each head.
-        n_heads: how many are shown.
+        max_heads: how many are shown.
         largest: the largest ones; False for the smallest.
 
     Raises:
@@ -49,7 +49,7 @@ def plot_head_intervals(
     """
     if set(interval.dims) != {*values.dims, "bound"}:
         raise InputError(f"interval: expected the dimensions {[*values.dims, 'bound']}, got {list(interval.dims)}")
-    flat, names, colours = _in_order(values, n_heads, largest)
+    flat, names, colours = _in_order(values, max_heads, largest)
     shown = values.to_numpy().ravel()[flat]
     low, high = (interval.sel(bound=side).transpose(*values.dims).to_numpy().ravel()[flat] for side in ("low", "high"))
     bottom, top, ends = _within(shown, low, high)
@@ -150,11 +150,11 @@ def plot_null_distribution(
     return figure
 
 
-def _in_order(values: xr.DataArray, n_heads: int, largest: bool) -> tuple[list[int], list[str], list[str]]:
+def _in_order(values: xr.DataArray, max_heads: int, largest: bool) -> tuple[list[int], list[str], list[str]]:
     """Places of the defined values in order, with names, and colours from the first layer to the last."""
     numbers = values.to_numpy().ravel().astype(float)
     order = np.argsort(-numbers if largest else numbers, kind="stable")
-    places = [int(place) for place in order if np.isfinite(numbers[place])][:n_heads]
+    places = [int(place) for place in order if np.isfinite(numbers[place])][:max_heads]
     if not places:
         raise InputError("expected at least one value that is defined, got none")
     if values.dims == ("group",):

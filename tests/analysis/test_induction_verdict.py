@@ -36,7 +36,7 @@ def test_each_head_is_called_what_it_is() -> None:
 def test_what_is_within_its_error_is_unclear() -> None:
     verdict = ih.judge_induction(estimate(SCATTERED, noise=0.1), estimate(REPEATED, noise=0.1))
     assert verdict.kind.isel(layer=0).values.tolist() == ["induction", "unclear", "positional", "other", "positional"]
-    strict = ih.judge_induction(estimate(SCATTERED, noise=0.1), estimate(REPEATED, noise=0.1), n_stderrs=0.0)
+    strict = ih.judge_induction(estimate(SCATTERED, noise=0.1), estimate(REPEATED, noise=0.1), min_stderrs=0.0)
     assert strict.heads == [(0, 0), (0, 1)]
     error = 0.1 * np.sqrt(4 / 3) / 2  # of four examples, each 0.1 away
     np.testing.assert_allclose(verdict.stderr, error)

@@ -34,13 +34,13 @@ def test_previous_token_is_the_diagonal_below(kind: str) -> None:
 
 
 @pytest.mark.parametrize("ties", ["uniform", "latest", "earliest"])
-@pytest.mark.parametrize(("offset", "prefix_length"), [(0, 1), (1, 1), (-1, 1), (0, 2), (0, 3), (-2, 2)])
-def test_induction_targets_follow_earlier_occurrences(ties: str, offset: int, prefix_length: int) -> None:
+@pytest.mark.parametrize(("offset", "n_prefix"), [(0, 1), (1, 1), (-1, 1), (0, 2), (0, 3), (-2, 2)])
+def test_induction_targets_follow_earlier_occurrences(ties: str, offset: int, n_prefix: int) -> None:
     model = tiny_model("attention_only")
     tokens = _tokens(model, 3)
-    clamp = ih.InductionTarget("L0H2", ties=ties, offset=offset, prefix_length=prefix_length)
+    clamp = ih.InductionTarget("L0H2", ties=ties, offset=offset, n_prefix=n_prefix)
     pattern = pattern_under(model, [clamp], tokens)
-    expected = induction_pattern(_natural(model, tokens)[:, 2], tokens, ties, offset, prefix_length)
+    expected = induction_pattern(_natural(model, tokens)[:, 2], tokens, ties, offset, n_prefix)
     torch.testing.assert_close(pattern[:, 2], expected, rtol=0, atol=1e-12)
 
 

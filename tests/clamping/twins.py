@@ -31,26 +31,24 @@ def _keep(seen: list[Tensor]) -> Callable[..., None]:
     return hook
 
 
-def induction_keys(tokens: list[int], query: int, offset: int, prefix_length: int) -> list[int]:
-    """Keys that continue an earlier occurrence of the last `prefix_length` tokens, moved by `offset`."""
+def induction_keys(tokens: list[int], query: int, offset: int, n_prefix: int) -> list[int]:
+    """Keys that continue an earlier occurrence of the last `n_prefix` tokens, moved by `offset`."""
     keys = []
     for end in range(query):  # where an earlier occurrence ends
-        matches = all(
-            end - b >= 0 and query - b >= 0 and tokens[end - b] == tokens[query - b] for b in range(prefix_length)
-        )
+        matches = all(end - b >= 0 and query - b >= 0 and tokens[end - b] == tokens[query - b] for b in range(n_prefix))
         if matches and 0 <= end + 1 + offset <= query:
             keys.append(end + 1 + offset)
     return keys
 
 
 def induction_pattern(
-    natural: Tensor, tokens: Tensor, ties: str = "uniform", offset: int = 0, prefix_length: int = 1
+    natural: Tensor, tokens: Tensor, ties: str = "uniform", offset: int = 0, n_prefix: int = 1
 ) -> Tensor:
     """[batch, query, key] with rows that have no target as they were."""
     held = natural.clone()
     for example, ids in enumerate(tokens.tolist()):
         for query in range(len(ids)):
-            keys = induction_keys(ids, query, offset, prefix_length)
+            keys = induction_keys(ids, query, offset, n_prefix)
             if keys:
                 chosen = {"uniform": keys, "latest": keys[-1:], "earliest": keys[:1]}[ties]
                 held[example, query] = 0

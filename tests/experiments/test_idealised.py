@@ -8,14 +8,14 @@ from tests.helpers import random_tokens, tiny_model
 from tests.oracles.hand_built import INDUCTION, PREVIOUS_TOKEN, UNIFORM
 
 
-def _exact(tokens: torch.Tensor, prefix_length: int):
+def _exact(tokens: torch.Tensor, n_prefix: int):
     """Attention to all matches, or to the start token where there is none."""
 
     def make(pattern: torch.Tensor) -> torch.Tensor:
         held = torch.zeros_like(pattern)
         for example, ids in enumerate(tokens.tolist()):
             for query in range(len(ids)):
-                keys = induction_keys(ids, query, 0, prefix_length) or [0]
+                keys = induction_keys(ids, query, 0, n_prefix) or [0]
                 held[example, query, keys] = 1 / len(keys)
         return held
 

@@ -33,7 +33,7 @@ def dense_score(model, kind: str, later: tuple[int, int], earlier: tuple[int, in
 @pytest.mark.parametrize("name", ZOO)
 def test_scores_are_those_of_the_dense_matrices(name: str, kind: str) -> None:
     model = tiny_model(name)
-    scores = ih.composition_scores(model, kind, baseline_draws=2)
+    scores = ih.composition_scores(model, kind, n_draws=2)
     for later_layer, head, earlier_layer, earlier_head in np.ndindex(scores.shape):
         score = float(scores[later_layer, head, earlier_layer, earlier_head])
         if earlier_layer >= later_layer:
@@ -47,7 +47,7 @@ def test_scores_are_those_of_the_dense_matrices(name: str, kind: str) -> None:
 def test_heads_wider_than_the_residual_stream() -> None:
     model = tiny_model("attention_only", d_head=24)
     for kind in KINDS:
-        score = ih.composition_scores(model, kind, baseline_draws=2)[1, 2, 0, 3]
+        score = ih.composition_scores(model, kind, n_draws=2)[1, 2, 0, 3]
         assert abs(float(score) - dense_score(model, kind, (1, 2), (0, 3))) < 1e-9
 
 
@@ -56,9 +56,9 @@ def test_heads_wider_than_the_residual_stream() -> None:
 def test_the_same_however_the_weights_were_processed(name: str, kind: str) -> None:
     model = tiny_model(name)
     centres = {"center_writing_weights": True} if name != "rms_grouped" else {}
-    expected = ih.composition_scores(model, kind, baseline_draws=2)
+    expected = ih.composition_scores(model, kind, n_draws=2)
     for options in ({"fold_ln": True}, {"fold_value_biases": True, "center_unembed": True, "fold_ln": True, **centres}):
-        changed = ih.composition_scores(processed(model, **options), kind, baseline_draws=2)
+        changed = ih.composition_scores(processed(model, **options), kind, n_draws=2)
         np.testing.assert_allclose(changed, expected, rtol=0, atol=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_the_baseline_is_what_random_heads_score() -> None:
         if ".attn.W_" in name:
             parameter.data.normal_(generator=generator)
     for kind in KINDS:
-        scores = ih.composition_scores(model, kind, baseline_draws=200)
+        scores = ih.composition_scores(model, kind, n_draws=200)
         found = scores.to_numpy()[np.isfinite(scores)]
         error = float(scores.baseline_std) * (1 / 200 + 1 / 20) ** 0.5  # scores that share a head are not independent
         assert abs(found.mean() - float(scores.baseline_mean)) < 4 * error
@@ -132,8 +132,8 @@ def test_bad_input_is_explained() -> None:
     model = tiny_model("attention_only")
     with pytest.raises(ih.InputError, match="kind: expected one of k, q, v; got 'o'"):
         ih.composition_scores(model, "o")
-    with pytest.raises(ih.InputError, match="baseline_draws: expected an integer of at least 2"):
-        ih.composition_scores(model, baseline_draws=1)
+    with pytest.raises(ih.InputError, match="n_draws: expected an integer of at least 2"):
+        ih.composition_scores(model, n_draws=1)
     model.blocks[0].attn.W_V.data[0, 0, 0] = torch.nan
     with pytest.raises(ih.InputError, match="W_V hold NaN or infinity"):
         ih.composition_scores(model)

@@ -224,7 +224,7 @@ def test_wiring_of_every_head_of_the_last_layer_together_is_that_of_its_layer() 
 @pytest.mark.parametrize("kind", ["attention_only", "with_mlps", "rms_grouped", "shortformer"])
 def test_memories_by_dense_matrices(kind: str) -> None:
     model = tiny_model(kind)
-    found = ih.memory_recall(model, (1, HEAD), (0, 2), tokens=list(range(5, 30)), n_positions=20)
+    found = ih.memory_recall(model, (1, HEAD), (0, 2), tokens=list(range(5, 30)), n_pos=20)
     embedded = model.embed.W_E[5:30].detach()
     is_centred, d_model = str(model.cfg.normalization_type).startswith("LN"), model.cfg.d_model
     centre = torch.eye(d_model).double() - (1 / d_model if is_centred else 0)

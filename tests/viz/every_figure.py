@@ -223,12 +223,12 @@ EVERY_FIGURE: dict[str, Draw] = {
         _slopes(), order=ih.loss_derivative_order(_slopes(), SIZES), phase_changes=BANDS
     ),
     "plot_heads_by_depth": lambda: viz.plot_heads_by_depth(
-        _heads(), title="Prefix matching", y_title="score (0 to 1)", phase_changes=BANDS
+        _heads(), title="Prefix matching", unit="score (0 to 1)", phase_changes=BANDS
     ),
     "plot_prefix_matching": lambda: viz.plot_prefix_matching(_heads(), phase_changes=BANDS, log_tokens=True),
     "plot_qk_eigenvalue_trace": lambda: viz.plot_qk_eigenvalue_trace(_heads(), phase_changes=BANDS),
     "plot_heads_by_type": lambda: viz.plot_heads_by_type(
-        _heads(), _types(), title="Ablation", y_title="change (nats)", phase_changes=BANDS
+        _heads(), _types(), title="Ablation", unit="change (nats)", phase_changes=BANDS
     ),
     "plot_before_and_after": lambda: viz.plot_before_and_after(_heads(), _types(), phase_changes=BANDS),
     "plot_in_context_learning_attribution": lambda: viz.plot_in_context_learning_attribution(

@@ -39,7 +39,7 @@ def test_heads_are_shown_for_what_they_attend_to_not_for_what_they_write() -> No
     figure = viz.plot_induction_kinds(KINDS, threshold=0.5)
     assert list(figure.data[0].y) == ["L0H1", "L1H0", "L1H2"]
     assert figure.layout.annotations[-1].text == "Heads that reach 0.5 in magnitude on any kind."
-    fewer = viz.plot_induction_kinds(KINDS, threshold=0.5, n_heads=2)
+    fewer = viz.plot_induction_kinds(KINDS, threshold=0.5, max_heads=2)
     assert list(fewer.data[0].y) == ["L0H1", "L1H0"]
     assert fewer.layout.annotations[-1].text.endswith("the 2 strongest of 3.")
     line = figure.layout.shapes[0]

@@ -14,7 +14,7 @@ WORDS = {"title": "Made up", "unit": "score (0 to 1)"}
 
 
 def test_heads_stand_in_order_with_their_intervals() -> None:
-    figure = viz.plot_head_intervals(VALUES, INTERVAL.transpose("head", "bound", "layer"), n_heads=4, **WORDS)
+    figure = viz.plot_head_intervals(VALUES, INTERVAL.transpose("head", "bound", "layer"), max_heads=4, **WORDS)
     points = figure.data[0]
     assert list(points.x) == ["L0H2", "L1H2", "L1H1", "L0H0"]
     np.testing.assert_allclose(points.y, [0.9, 0.4, 0.3, 0.1])
@@ -23,7 +23,7 @@ def test_heads_stand_in_order_with_their_intervals() -> None:
     assert points.customdata[1] == "0.300 to 0.700"
     assert points.marker.color[0] == points.marker.color[3] != points.marker.color[1] == points.marker.color[2]
     assert figure.layout.yaxis.title.text == "score (0 to 1)"
-    smallest = viz.plot_head_intervals(VALUES, INTERVAL, n_heads=2, largest=False, **WORDS)
+    smallest = viz.plot_head_intervals(VALUES, INTERVAL, max_heads=2, largest=False, **WORDS)
     assert list(smallest.data[0].x) == ["L1H0", "L0H0"]
     figure.to_json()
 

@@ -21,7 +21,7 @@ class InductionTarget(PatternClamp):
     Attributes:
         ties: with several earlier occurrences: "uniform" over all, only the "latest", or the "earliest".
         offset: attend so many tokens after the induction target; 0 is induction.
-        prefix_length: how many tokens before must match, the query's own included.
+        n_prefix: how many tokens before must match, the query's own included.
         otherwise: queries without a match keep their "natural" pattern, or attend to the "start".
 
     Examples:
@@ -30,13 +30,13 @@ class InductionTarget(PatternClamp):
 
     ties: str = "uniform"
     offset: int = 0
-    prefix_length: int = 1
+    n_prefix: int = 1
     otherwise: str = "natural"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("ties", self.ties, ["uniform", "latest", "earliest"])
-        at_least("prefix_length", self.prefix_length, 1)
+        at_least("n_prefix", self.n_prefix, 1)
         one_of("otherwise", self.otherwise, ["natural", "start"])
 
     def cuts_off(self) -> bool:
@@ -46,7 +46,7 @@ class InductionTarget(PatternClamp):
     def target(self, natural: Tensor, place: Place, state: ClampState) -> Target:  # noqa: ARG002
         """Attention to the targets, and what is asked for where there is none."""
         tokens = state.tokens_of(len(natural), natural.shape[-1]).to(natural.device)
-        marks = induction_marks(tokens, self.ties, self.offset, self.prefix_length)
+        marks = induction_marks(tokens, self.ties, self.offset, self.n_prefix)
         if self.otherwise == "start":
             marks[..., 0] |= ~marks.any(dim=-1)
         held = shares(marks.to(natural.dtype))[:, None].expand_as(natural)
@@ -55,12 +55,12 @@ class InductionTarget(PatternClamp):
 
 
 def induction_marks(
-    tokens: Int[Tensor, "batch pos"], ties: str = "uniform", offset: int = 0, prefix_length: int = 1
+    tokens: Int[Tensor, "batch pos"], ties: str = "uniform", offset: int = 0, n_prefix: int = 1
 ) -> Bool[Tensor, "batch query_pos key_pos"]:
     """Keys that are induction targets of each query: the token after each earlier match, moved by `offset`."""
     same = same_token(tokens)
     match = same.clone()
-    for back in range(1, prefix_length):
+    for back in range(1, n_prefix):
         earlier = torch.zeros_like(match)
         earlier[:, back:, back:] = same[:, :-back, :-back]
         match &= earlier

@@ -9,7 +9,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-_CODE = re.compile(r"\bcode: (\d+)")
+_CODE = re.compile(r"\b(?:code:|os error) (\d+)")
+"""As versions of safetensors put it."""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -58,7 +58,8 @@ class Server:
     """
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self._folder, self._n_calls = folder, 0
+        self._folder = folder
+        self._calls: list[Call] = []
         folder.mkdir(parents=True)
         self._errors = (folder / "server.txt").open("wb")
         self._process = subprocess.Popen(
@@ -77,15 +78,17 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for call in self._calls:
+            call.send(signal.SIGKILL, to_all=True)
         self._process.communicate()
         self._errors.close()
 
     def start(self, words: list[str], *, cold: bool = False, **environment: str) -> Call:
         """Give a command."""
-        self._n_calls += 1
-        log = self._folder / f"{self._n_calls:03d}-{words[0]}.txt"
+        log = self._folder / f"{len(self._calls) + 1:03d}-{words[0]}.txt"
         pid = int(self._ask({"run": words, "log": str(log), "cold": cold, "environment": environment}))
-        return Call(words[0], pid, log)
+        self._calls.append(Call(words[0], pid, log))
+        return self._calls[-1]
 
     def has_ended(self, call: Call) -> bool:
         """Whether a command's process ended, which sets its status."""

@@ -12,12 +12,12 @@ _MAY_SAY: dict[str, tuple[str, ...]] = {
     "kill_worker": _LOST,
     "terminate": _LOST,
 }
-_MAY_END: dict[str, int] = {
-    "kill_command": -9,
-    "kill_everything": -9,
-    "back_from_the_dead": -9,
-    "terminate": 143,
-    "interrupt": 130,
+_MAY_END: dict[str, set[int]] = {
+    "kill_command": {-9},
+    "kill_everything": {-9},
+    "back_from_the_dead": {-9},
+    "terminate": {143, -15},  # before the command begins and after it ended, Python has not taken the signal over
+    "interrupt": {130},
 }
 
 
@@ -30,7 +30,7 @@ def what_is_wrong(call: Call, places: Iterable[str]) -> str:
     """
     if "Traceback" in call.said:
         return "a traceback"
-    if call.status == 0 or call.status in {_MAY_END[name] for name in call.disturbed_by & set(_MAY_END)}:
+    if call.status == 0 or any(call.status in _MAY_END.get(name, ()) for name in call.disturbed_by):
         return ""
     last = next((line for line in reversed(call.said.splitlines()) if line.startswith("ih-lens: ")), "")
     if call.status != 2 or not last:

@@ -65,24 +65,23 @@ class Place:
         (self.folder / _BALLAST).unlink(missing_ok=True)
 
     def read_only(self) -> None:
-        """Let nothing be written."""
-        self._remount("ro")
+        """Let nothing be opened for writing; what is open already goes on."""
+        for options in (("--bind", str(self.folder)), ("-o", "remount,bind,ro")):
+            _require("mount", *options, str(self.folder))
 
     def writable(self) -> None:
         """Let everything be written again."""
-        self._remount("rw")
+        _require("umount", "--lazy", str(self.folder))
 
     def _free(self) -> int:
         told = os.statvfs(self.folder)
         return told.f_bavail * told.f_frsize
 
-    def _remount(self, how: str) -> None:
-        """The kernel refuses as long as a file is open for writing, which none is for long."""
-        for _ in range(2000):
-            if _run("mount", "-o", f"remount,bind,{how}", str(self.folder)).returncode == 0:
-                return
-            time.sleep(0.005)
-        raise RuntimeError(f"{self.folder} cannot be made {how}")
+
+def _require(*words: str) -> None:
+    done = _run(*words)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr}")
 
 
 def _run(*words: str) -> subprocess.CompletedProcess[str]:

@@ -10,6 +10,7 @@ of others, or many checkpoints at once.)
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,8 +22,13 @@ from filelock import FileLock, Timeout
 from huggingface_hub import constants
 
 from ih_lens.atomic import to_json_bytes, write_bytes
+from ih_lens.errors import DamagedFileError
 from ih_lens.models.hub_files import HubFile, cached_file
+from ih_lens.reading import read_json
 
+_REPOSITORY = re.compile(r"[A-Za-z0-9_][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
+_COMMIT = re.compile("[0-9a-f]{40}")
+_SHA256 = re.compile("[0-9a-f]{40,64}")
 _SECONDS_BETWEEN_LOOKS = 0.2
 """While all room is taken by downloads that others are just loading."""
 
@@ -116,8 +122,31 @@ class DiskBudget:
         return FileLock(self._folder / f"{name}.lock", timeout=timeout)
 
     def _notes(self) -> dict[str, dict[str, Any]]:
-        """What was fetched, by name."""
-        return {file.stem: json.loads(file.read_bytes()) for file in self._folder.glob("*.json")}
+        """What was fetched, by name; what is no note is taken for lost, because files are removed as notes say."""
+        found: dict[str, dict[str, Any]] = {}
+        for file in self._folder.glob("*.json"):
+            with suppress(DamagedFileError):
+                note = read_json(file)
+                if _is_note(note):
+                    found[file.stem] = note
+        return found
+
+
+def _is_note(note: Any) -> bool:
+    """Whether it names files of one revision of one repository, and nothing outside."""
+    if not isinstance(note, dict) or note.keys() != {"repository", "commit", "files", "size", "fetched"}:
+        return False
+    texts = _REPOSITORY.fullmatch(str(note["repository"])) and _COMMIT.fullmatch(str(note["commit"]))
+    numbers = type(note["size"]) is int and note["size"] >= 0 and type(note["fetched"]) in (int, float)
+    files = note["files"]
+    return bool(texts) and numbers and isinstance(files, dict) and all(map(_is_inside, files, files.values()))
+
+
+def _is_inside(path: str, sha256: Any) -> bool:
+    """Whether a path stays in its folder, and a hash is one."""
+    parts = path.split("/")
+    sound = all(part not in ("", ".", "..") for part in parts) and "\\" not in path and "\x00" not in path
+    return sound and (sha256 is None or bool(_SHA256.fullmatch(str(sha256))))
 
 
 def _note_of(weights: Weights) -> dict[str, Any]:

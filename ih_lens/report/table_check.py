@@ -1,6 +1,7 @@
 """Whether a loaded table says all that its views read: every name that they ask for, of the type that they expect."""
 
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any
 
 import xarray as xr
@@ -21,9 +22,9 @@ _MODEL: dict[str, Any] = {
     **dict.fromkeys(("n_layers", "n_heads", "d_model", "n_ctx", "d_vocab", "n_steps", "n_snapshots"), int),
     **dict.fromkeys(("name", "positions"), str),
     **dict.fromkeys(("attention_only", "smeared_keys", "finished", "exponential"), bool),
-    "seed": int | None,
-    "data_seed": int | None,
-    "published": dict | None,
+    "seed": (int, NoneType),
+    "data_seed": (int, NoneType),
+    "published": (dict, NoneType),
 }
 _VARIABLES: dict[str, tuple[str, ...]] = {
     "step": ("snapshot",),

@@ -3,12 +3,15 @@
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 import ih_lens
 
 PACKAGE = Path(ih_lens.__file__).parent
+ROOT = Path(__file__).parents[1]
+WRITTEN = ("ih_lens", "tests", "demos", "benchmarks")
 BASE = {"types", "errors", "validate", "atomic", "progress", "parallel", "reading", "version"}
 SPREAD = {"statistics", "estimates", "head_spread"}
 ALLOWED = {
@@ -39,8 +42,10 @@ ALLOWED = {
     "clamp_demo": BASE
     | {"results", "models", "data", "clamping", "training", "measure", "analysis", "experiments", "viz", "report"},
     "cli_options": set(),
+    "cli_exit": BASE,
     "cli": BASE
     | {
+        "cli_exit",
         "cli_options",
         "notebooks",
         "reference_check",
@@ -56,6 +61,16 @@ ALLOWED = {
         "clamp_demo",
     },
 }
+
+IN_EVERY_TRANSFORMER_LENS = {
+    "transformer_lens.cache.key_value_cache_entry",
+    "transformer_lens.hook_points",
+    "transformer_lens.model_bridge",
+    "transformer_lens.utilities.activation_functions",
+    "transformer_lens.utilities.architectures",
+    "transformer_lens.utilities.quantization",
+}
+"""Modules that 4.x still has; tests/bridges_4x imports every name that is taken from them."""
 
 
 def _modules() -> Iterator[tuple[Path, str]]:
@@ -93,6 +108,31 @@ def test_every_public_name_can_be_imported_and_is_documented() -> None:
         assert getattr(ih_lens, name).__doc__, name
 
 
+def _python_files() -> list[Path]:
+    """Those of the repository's own folders; what tools leave behind in hidden ones is not its code."""
+    return sorted(path for folder in WRITTEN for path in (ROOT / folder).rglob("*.py"))
+
+
 def test_modules_stay_small() -> None:
+    n_lines = {path: len(path.read_text(encoding="utf8").splitlines()) for path in _python_files()}
+    assert {str(path): n for path, n in n_lines.items() if n > 400} == {}
+    assert median(n for path, n in n_lines.items() if path.is_relative_to(ROOT / "ih_lens")) <= 160
+
+
+def test_functions_stay_short() -> None:
+    too_long: list[str] = []
+    for path in _python_files():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                n_lines = (node.end_lineno or 0) - node.lineno + 1
+                documentation = ast.get_docstring(node, clean=False)
+                n_documented = 0 if documentation is None else documentation.count("\n") + 1
+                if n_lines > 80 or n_lines - n_documented > 60:
+                    too_long.append(f"{path}:{node.lineno} {node.name}: {n_lines} lines, {n_documented} of them prose")
+    assert too_long == []
+
+
+def test_what_transformer_lens_4_removed_is_imported_in_one_place() -> None:
     for path, _ in _modules():
-        assert len(path.read_text(encoding="utf8").splitlines()) <= 400, path
+        imported = {name for name in _imports(path) if name.split(".")[0] == "transformer_lens"}
+        assert path.name == "hooked_transformer.py" or imported <= IN_EVERY_TRANSFORMER_LENS, path

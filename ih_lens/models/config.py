@@ -1,11 +1,10 @@
 """Configurations of the paper's small models; everything about them is a plain `HookedTransformerConfig`."""
 
-import dataclasses
 import difflib
 from typing import Any, Literal, TypeAlias
 
 from ih_lens.errors import InputError
-from ih_lens.models.hooked_transformer import HookedTransformerConfig
+from ih_lens.models.hooked_transformer import HookedTransformerConfig, hooked_configuration_fields
 from ih_lens.validate import at_least, one_of
 
 Positions: TypeAlias = Literal["shortformer", "standard", "rotary"]
@@ -113,7 +112,7 @@ def _configuration(
 
 
 def _check_names(changes: dict[str, Any]) -> None:
-    known = [field.name for field in dataclasses.fields(HookedTransformerConfig)]
+    known = hooked_configuration_fields()
     for name in changes:
         if name in _OWN_NAMES:
             raise InputError(f"{name}= is not taken here: {_OWN_NAMES[name]}")

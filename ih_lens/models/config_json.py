@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ih_lens.errors import DamagedFileError
-from ih_lens.models.hooked_transformer import HookedTransformerConfig
+from ih_lens.models.hooked_transformer import HookedTransformerConfig, hooked_configuration_fields
 from ih_lens.reading import cut_short, shown
 
 _LEFT_OUT = {"device", "n_devices", "seed", "n_params"}
@@ -43,8 +43,9 @@ def config_from_json(
 
     Raises:
         DamagedFileError: if a field does not exist or has an impossible value.
+        CapabilityError: under transformer-lens 4.x, which has no such configuration.
     """
-    known = {field.name for field in dataclasses.fields(HookedTransformerConfig)}
+    known = set(hooked_configuration_fields())
     unknown = sorted(set(record) - known)
     if unknown:
         raise DamagedFileError(

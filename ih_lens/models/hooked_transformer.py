@@ -5,6 +5,7 @@ model is taken for a `HookedTransformer`, and using one tells what to install. W
 hook points and `TransformerBridge`, both versions have; other modules import only that from transformer_lens.
 """
 
+import dataclasses
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -107,6 +108,18 @@ else:
     convert_mingpt_weights = _Absent("convert_mingpt_weights", (), {})
     convert_neel_solu_old_weights = _Absent("convert_neel_solu_old_weights", (), {})
 
+
+def hooked_configuration_fields() -> list[str]:
+    """Names of all that a `HookedTransformerConfig` holds.
+
+    Raises:
+        CapabilityError: where there is no such configuration.
+    """
+    if not HAS_HOOKED_TRANSFORMER:
+        _refuse("this configuration")
+    return [field.name for field in dataclasses.fields(HookedTransformerConfig)]
+
+
 LoadedModel: TypeAlias = HookedTransformer | TransformerBridge
 """A model in memory that clamps and hooks can be put on."""
 
@@ -135,6 +148,7 @@ __all__ = [
     "convert_neel_solu_old_weights",
     "get_checkpoint_labels",
     "get_official_model_name",
+    "hooked_configuration_fields",
     "loading_from_pretrained",
     "require_hooked_transformer",
 ]

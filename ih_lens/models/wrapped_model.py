@@ -18,7 +18,7 @@ def normalises_outputs(model: ModelLike) -> bool:
     """Whether a norm stands between what attention writes and the residual stream, as in Gemma 2."""
     told = getattr(model.cfg, "use_normalization_before_and_after", False)
     blocks = getattr(model, "blocks", None)
-    return told or (bool(blocks) and hasattr(cast(Any, blocks)[0], "ln1_post"))
+    return told or (bool(blocks) and hasattr(blocks[0], "ln1_post"))
 
 
 def attention_window(model: ModelLike, layer: int) -> int | None:
@@ -73,5 +73,5 @@ def _wrapped(part: Any) -> Any:
 
 def _original(model: ModelLike) -> Any:
     """The Hugging Face configuration of the language model in a bridge; None where there is none."""
-    config = getattr(getattr(model, "original_model", None), "config", None)
+    config: Any = getattr(getattr(model, "original_model", None), "config", None)
     return config.get_text_config() if hasattr(config, "get_text_config") else config

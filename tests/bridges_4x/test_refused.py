@@ -32,7 +32,7 @@ def test_loading_shows_the_lines_that_make_a_bridge(folder: Path) -> None:
     exec("\n".join(lines), made)
     assert type(made["model"]).__name__ == "TransformerBridge"
     assert ih.load_model(made["model"]) is made["model"]
-    assert ih.prefix_matching_score(made["model"], ih.random_tokens(made["model"], length=10)).isfinite().all()
+    assert ih.prefix_matching_score(made["model"], ih.repeated_random_tokens(made["model"], length=8)).isfinite().all()
 
 
 @pytest.mark.parametrize("what", ["gpt2", "organisation/name"])
@@ -54,7 +54,7 @@ NEEDS_3_9: dict[str, Callable[[Path], Any]] = {
     "snapshot": lambda reference: ih.open_run(reference / "run").snapshots[-1].load(),
     "load_model of a snapshot": lambda reference: ih.load_model(ih.open_run(reference / "run").snapshots[-1].path),
     "exemplar_model": lambda reference: ih.exemplar_model(ih.ExemplarLabels()),
-    "from_runs": lambda reference: ih.ModelAnalysisTable.from_runs([reference / "run"], progress=False),
+    "a run's configuration": lambda reference: ih.open_run(reference / "run").cfg,
 }
 
 
@@ -62,6 +62,17 @@ NEEDS_3_9: dict[str, Callable[[Path], Any]] = {
 def test_what_builds_or_trains_a_hooked_transformer_is_refused(reference: Path, call: str) -> None:
     with pytest.raises(ih.CapabilityError, match=INSTALL):
         NEEDS_3_9[call](reference)
+
+
+@pytest.mark.parametrize("command", [["score", "gpt2"], ["table", "{run}", "--out", "{out}"]])
+def test_commands_that_need_one_are_refused_in_one_message(reference: Path, tmp_path: Path, command: list[str]) -> None:
+    words = [word.format(run=reference / "run", out=tmp_path / "out.html") for word in command]
+    done = subprocess.run(
+        [sys.executable, "-c", "from ih_lens.cli import main; main()", *words], capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "which has no HookedTransformer" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
 
 
 def test_nothing_is_taken_for_a_hooked_transformer(models: dict[str, Any]) -> None:
@@ -74,7 +85,7 @@ def test_nothing_is_taken_for_a_hooked_transformer(models: dict[str, Any]) -> No
 def test_results_of_3_9_are_read_and_drawn(reference: Path, tmp_path: Path) -> None:
     scores = ih.HeadScores.load(reference / "scores.json")
     assert len(scores.top("prefix_matching", 2)) == 2
-    assert ih.viz.head_map(scores["prefix_matching"]).data
+    assert ih.viz.plot_head_map(scores["prefix_matching"], title="prefix matching", unit="score").data
     table = ih.ModelAnalysisTable.load(reference / "table")
     assert table.figure("prefix_matching").data
     page = table.to_html(tmp_path / "table.html").read_text(encoding="utf8")

@@ -127,5 +127,10 @@ def _labelled(
     variables["dominance"] = (dims, copied / (abs(copied) + abs(elsewhere)).sum(axis=(0, 1)))
     variables["n_examples"] = (("repetitions",), has.sum(axis=1))
     labels = {"layer": range(copied.shape[0]), "head": range(copied.shape[1]), "repetitions": list(counts)}
-    about = provenance(model, measure="repetition_dominance", definition="see the documentation of the function")
+    about = provenance(
+        model,
+        measure="repetition_dominance",
+        definition="attention to, and logit attribution from, the positions that hold the token that comes next right "
+        "after an earlier occurrence of the present token, by their number; mean over positions, then over examples",
+    )
     return xr.Dataset(variables, {name: list(values) for name, values in labels.items()}, json_safe(about))

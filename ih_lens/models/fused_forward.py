@@ -97,7 +97,7 @@ def fused_loss(
 def _before_unembedding(
     model: HookedTransformer, tokens: Int[Tensor, "batch pos"], n_left_out: int = 0
 ) -> Float[Tensor, "batch kept_pos d_model"]:
-    """The final residual stream, normalized, without that many last positions."""
+    """The final residual stream, normalised, without that many last positions."""
     residual = F.embedding(tokens, model.embed.W_E)
     n_pos, kind = tokens.shape[1], model.cfg.positional_embedding_type
     if kind == "standard":

@@ -1,6 +1,7 @@
 """Running tasks side by side: errors unchanged, deaths survived, nothing run twice, nothing left behind."""
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import torch
 from joblib._parallel_backends import ThreadingBackend
 
 from ih_lens.atomic import temporary_folder
-from ih_lens.errors import InputError, WorkerError
+from ih_lens.errors import InputError, StorageError, WorkerError
 from ih_lens.parallel import Task, run_tasks, torch_threads
 from tests.dying_tasks import begun, fail, kill, outcome, tasks, work
 
@@ -59,6 +60,16 @@ def test_an_error_that_cannot_travel_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="LocalError: details"):
         run_tasks([Task("one", stop)], folder=tmp_path)
+
+
+def test_a_full_disk_is_no_lost_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "touch", fail)
+    with pytest.raises(StorageError, match=f"{tmp_path}/.* cannot be written: No space left on device"):
+        run_tasks(tasks(tmp_path, work), folder=tmp_path)
+    assert begun(tmp_path) == {"task_0": 1}
 
 
 def test_a_killed_worker_costs_what_was_in_flight(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

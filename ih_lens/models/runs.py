@@ -23,6 +23,13 @@ RUN_RECORD = "run.json"
 LOSSES_FILE = "losses.jsonl"
 HELD_OUT_FILE = "held_out.safetensors"
 SNAPSHOTS_FOLDER = "snapshots"
+_ENTRIES: dict[str, type] = {
+    **dict.fromkeys(("model", "training", "corpus"), dict),
+    **dict.fromkeys(("precision", "forward"), str),
+    **dict.fromkeys(("tokens_per_step", "n_parameters"), int),
+    "smeared_keys": bool,
+}
+"""What resuming and tables read of the record."""
 _COLUMNS = {"step": int, "tokens_elapsed": int, "loss": float, "lr": float}
 
 
@@ -145,4 +152,9 @@ def open_run(path: str | Path) -> Run:
     folder = Path(path)
     if not folder.is_dir():
         raise DamagedFileError(f"{folder} is no folder; give what train() got as out=")
-    return Run(folder, read_record(folder, RUN_RECORD, kind=RUN_FORMAT, version=RUN_VERSION))
+    record, file = read_record(folder, RUN_RECORD, kind=RUN_FORMAT, version=RUN_VERSION), folder / RUN_RECORD
+    for name, kind in _ENTRIES.items():
+        entry(record, name, kind, file)
+    if "published" in record:
+        raise DamagedFileError(f"{file} speaks of a published model, which is no run; restore it from a copy")
+    return Run(folder, record)

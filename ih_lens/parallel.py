@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 import torch
 from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
+from threadpoolctl import threadpool_limits
 
 from ih_lens.atomic import temporary_folder, writing_into
 from ih_lens.errors import WorkerError
@@ -64,6 +65,13 @@ def torch_threads(n_threads: int) -> Generator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def one_thread_in_numpy() -> Generator[None]:
+    """Let the linear algebra of NumPy and scikit-learn compute with one thread inside: more sum in another order."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
+
+
 def run_tasks(
     tasks: Sequence[Task],
     *,
@@ -93,7 +101,8 @@ def run_tasks(
         while waiting:
             n_done = len(tasks) - len(waiting)
             calls = [(tasks[index], notes, index) for index in _next(waiting)]
-            loss = _round(calls, workers, lambda n_more, n_done=n_done: report(n_done + n_more))
+            n_workers = None if workers is None else min(workers, len(calls))
+            loss = _round(calls, n_workers, lambda n_more, n_done=n_done: report(n_done + n_more))
             left = notes.waiting()
             n_idle = 0 if len(left) < len(waiting) else n_idle + 1
             if n_idle == _MOST_IDLE_ROUNDS:

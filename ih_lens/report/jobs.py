@@ -15,7 +15,7 @@ from ih_lens.errors import DamagedFileError, DownloadError, IHLensError, Numeric
 from ih_lens.models.config_json import config_to_json
 from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.run_protocols import SnapshotLike
-from ih_lens.parallel import Task, run_tasks, torch_threads
+from ih_lens.parallel import Task, one_thread_in_numpy, run_tasks, torch_threads
 from ih_lens.progress import progress_bar
 from ih_lens.report.devices import device_for_job
 from ih_lens.report.examples import SharedExamples
@@ -123,7 +123,7 @@ def run_job(job: Job, examples: SharedExamples, settings: TableSettings) -> int:
     try:
         if missing:
             notes.require_connection()
-            with torch_threads(settings.threads), device_for_job(settings.device) as device:
+            with torch_threads(settings.threads), one_thread_in_numpy(), device_for_job(settings.device) as device:
                 _measure(replace(job, entries=tuple(missing)), examples.get(), replace(settings, device=device))
     except (DownloadError, NumericsError) as error:
         _log.warning("%s is left out: %s", job.snapshot, error)

@@ -13,6 +13,7 @@ from ih_lens.atomic import write_bytes
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import InputError
 from ih_lens.models.files import library_versions
+from ih_lens.parallel import one_thread_in_numpy
 from ih_lens.report.collect import Collector
 from ih_lens.report.columns import RunsLike, arrange, evaluation_set
 from ih_lens.report.disk import load_datasets, save_datasets
@@ -98,7 +99,8 @@ class ModelAnalysisTable:
         examples = evaluation_set(columns, evals, settings)
         settings = settings.resolved(examples.n_pos)
         collector = Collector(examples, settings, workers, progress)
-        datasets = collector.collect(columns, rows)
+        with one_thread_in_numpy():
+            datasets = collector.collect(columns, rows)
         record = {
             "series": series,
             "rows": [row.name for row in rows],

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from ih_lens.atomic import TEMPORARY_PREFIX, clear_temporaries, new_folder, to_json_bytes, write_bytes
 from ih_lens.errors import DamagedFileError, RunError
-from ih_lens.models.files import library_versions
+from ih_lens.models.files import entry, library_versions
 from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.runs import (
     LOSSES_FILE,
@@ -37,6 +37,7 @@ from ih_lens.training.tensors_file import write_tensors
 
 STATE_FOLDER = "state"
 _LOCK = ".lock"
+_MOST_THREADS = 4096
 _IDENTITY = ("model", "smeared_keys", "training", "corpus", "clamps")
 """The parts of the manifest that decide what comes out; a run is continued only with the same ones."""
 _INDIFFERENT = {"training.device", "training.state_every"}
@@ -102,6 +103,21 @@ class RunFolder:
         for name, content in files.items():
             if not (out / name).exists():
                 write_bytes(out / name, content)
+
+    @property
+    def n_threads(self) -> int:
+        """Threads of PyTorch with which the run began; others would sum in another order, to other weights.
+
+        Raises:
+            DamagedFileError: if the manifest says a number that nobody would have asked for.
+        """
+        file = self.path / RUN_RECORD
+        n_threads = entry(self.run.manifest, "n_threads", int, file)
+        if not 1 <= n_threads <= _MOST_THREADS:
+            raise DamagedFileError(
+                f"{file}: 'n_threads' should be from 1 to {_MOST_THREADS}, found {n_threads}; restore it from a copy"
+            )
+        return n_threads
 
     def resume(self, model: HookedTransformer, optimizer: torch.optim.AdamW) -> Position:
         """Bring model, optimizer and loss log to the last saved step, which is returned with what clamps remember.

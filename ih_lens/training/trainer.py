@@ -16,6 +16,7 @@ from ih_lens.errors import InputError
 from ih_lens.models.construction import build_model
 from ih_lens.models.hooked_transformer import HookedTransformerConfig
 from ih_lens.models.runs import Run, open_run
+from ih_lens.parallel import torch_threads
 from ih_lens.training.batches import Batches
 from ih_lens.training.clamped import clamped_steps
 from ih_lens.training.config import TrainConfig
@@ -39,7 +40,8 @@ def train(
     """Train a model with snapshots into a folder.
 
     Killed at any moment, it goes on from the last saved step when called again, to the same weights on the same
-    machine. Under `accelerate launch` every process trains on its share of each batch.
+    machine: with as many threads of PyTorch as it began with, whatever `torch.get_num_threads()` is then. Under
+    `accelerate launch` every process trains on its share of each batch.
 
     Args:
         cfg: the model's configuration.
@@ -95,6 +97,7 @@ def train(
 
         opened, finished = processes.from_main(open_folder)
         if not finished:
+            stack.enter_context(torch_threads(opened.n_threads))
             clamped = stack.enter_context(clamped_steps(model, plan))
             Training(model, config, batches, processes, opened, clamped).run(progress=progress)
     return open_run(folder)

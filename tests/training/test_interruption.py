@@ -13,9 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 import ih_lens as ih
+from ih_lens.errors import StorageError
+from ih_lens.parallel import torch_threads
 from ih_lens.training.run_folder import locked
+from ih_lens.training.stepper import take_step
 from tests.training.helpers import contents, same_weights, tiny_cfg, tiny_config, train_tiny
 
 _MANY = {"n_steps": 120, "snapshots": ih.every(2), "state_every": 3}
@@ -151,6 +156,25 @@ def test_a_damaged_state_is_refused(copied):
         train_tiny(copied)
 
 
+@pytest.mark.parametrize("said", ["Os { code: 28, kind: StorageFull }", "No space left on device (os error 28)"])
+def test_a_full_disk_is_told_and_costs_nothing(tmp_path, monkeypatch, said, undisturbed):
+    """As versions of safetensors tell it."""
+
+    def fail(_, path):
+        if path.parent.name.startswith(".tmp-step_00000010"):
+            raise SafetensorError(f"Error while serializing: I/O error: {said}")
+        return save_file(_, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ih_lens.training.tensors_file.save_file", fail)
+        with pytest.raises(
+            StorageError, match=r"state cannot be written: No space left on device. Make room; what was"
+        ):
+            train_tiny(tmp_path, state_every=5)
+    assert not list(tmp_path.rglob(".tmp-*"))
+    assert contents(train_tiny(tmp_path).path) == contents(undisturbed.path)
+
+
 def test_a_lost_snapshot_is_refused(copied):
     shutil.rmtree(copied / "snapshots" / "step_00000005")
     with pytest.raises(ih.DamagedFileError, match=r"lost its snapshots of steps \[5\]"):
@@ -181,6 +205,28 @@ def test_the_recorded_precision_is_kept(copied, monkeypatch, undisturbed):
     """Continued on a machine where "auto" would mean something else."""
     monkeypatch.setattr("ih_lens.training.manifest.precision_for", lambda *_: "bfloat16")
     assert contents(train_tiny(copied).path) == contents(undisturbed.path)
+
+
+def test_a_run_goes_on_with_as_many_threads_as_it_began_with(copied, monkeypatch):
+    used = []
+
+    def watched(*arguments, **options):
+        used.append(torch.get_num_threads())
+        return take_step(*arguments, **options)
+
+    monkeypatch.setattr("ih_lens.training.loop.take_step", watched)
+    with torch_threads(2):
+        assert train_tiny(copied).finished
+        assert torch.get_num_threads() == 2
+    assert used == [1, 1]
+
+
+@pytest.mark.parametrize("n_threads", [0, 10**9, "1", None])
+def test_a_number_of_threads_that_nobody_asked_for_is_refused(copied, n_threads):
+    record = json.loads((copied / "run.json").read_text())
+    (copied / "run.json").write_text(json.dumps({**record, "n_threads": n_threads}))
+    with pytest.raises(ih.DamagedFileError, match="n_threads"):
+        train_tiny(copied)
 
 
 @pytest.mark.parametrize(

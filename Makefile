@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: demo clamp-demo bench notebooks soak fuzz test lint types docs check test-oldest test-bridges clean
+.PHONY: demo clamp-demo bench notebooks soak fuzz determinism test lint types docs check test-oldest test-bridges clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ih_lens needs Python 3.11 or newer; run: make PYTHON=python3.12")'
@@ -38,6 +38,10 @@ soak: .venv/installed-dev
 fuzz: .venv/installed-dev
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+# How far numbers lie apart between sets of instructions; see docs/reproducing.md.
+determinism: .venv/installed-dev
+	$(BIN)/python -m tests.instruction_sets $(ARGS)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

@@ -98,7 +98,7 @@ def all_scores(n_layers: int, n_heads: int, seed: int = 0) -> ih.HeadScores:
 
 def interval_of(values: xr.DataArray) -> xr.DataArray:
     """Intervals as of ten examples, [..., bound]: wider in the middle of the range; one reaches without end."""
-    width = 0.01 + 0.12 * np.sqrt(np.clip(values * (1 - values), 0, None))
+    width = 0.01 + 0.12 * np.sqrt((values * (1 - values)).clip(0))
     bounds = xr.concat([values - width, values + 0.7 * width], dim="bound").assign_coords(bound=["low", "high"])
     endless = values == values.max()
     return bounds.where(~(endless & (bounds["bound"] == "high")), np.inf).assign_attrs(level=0.95)

@@ -3,7 +3,7 @@
 Path patching: all other heads, and the other two inputs of the head itself, read the residual stream as it is.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -173,11 +173,8 @@ def path_controls(
             patched = _Patched.of(linear, found, tokens[examples], ln_scale)
             result = patched.reading.residual.new_full((len(chosen), n_controls, len(tokens[examples])), torch.nan)
             for row, ((side, partner), stand_ins) in enumerate(zip(chosen, others, strict=True)):
-                size = _norms(patched.change(str(partner), means))
-                for column, stand_in in enumerate(stand_ins):
-                    change = patched.change(str(stand_in), means)
-                    scaled = change * (size / _norms(change))
-                    result[row, column] = patched.measured(cast(Side, side), scaled)
+                for column, measured in enumerate(patched.in_place_of(side, partner, stand_ins, means)):
+                    result[row, column] = measured
             parts.append(result.cpu())
     labels = {"partner": [f"{side} {partner}" for side, partner in chosen], "control": list(range(n_controls))}
     attributes = provenance(
@@ -226,6 +223,15 @@ class _Patched:
     def measured(self, side: Side, change: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch"]:
         """Prefix matching, or the copied logit, with one input changed."""
         return self._measured(side, self._changed(change)(side))
+
+    def in_place_of(
+        self, side: str, partner: HeadIndex, stand_ins: Sequence[HeadIndex], means: Mapping[HeadIndex, Tensor]
+    ) -> Iterator[Float[Tensor, "batch"]]:
+        """`measured` with each stand-in's output taken out instead of the partner's, at that one's size."""
+        size = _norms(self.change(str(partner), means))
+        for stand_in in stand_ins:
+            change = self.change(str(stand_in), means)
+            yield self.measured(cast(Side, side), change * (size / _norms(change)))
 
     def _changed(
         self, change: Float[Tensor, "batch pos d_model"] | None

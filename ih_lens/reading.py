@@ -85,8 +85,8 @@ def parse_json(content: bytes | str, path: Path | str, *, finite: bool = True) -
         value = json.loads(
             text.decode("utf8"),
             object_pairs_hook=_without_doubled_keys,
-            parse_constant=_refuse_number if finite else float,
-            parse_float=_finite if finite else float,
+            parse_constant=_refuse_number if finite else None,
+            parse_float=_finite if finite else None,
             parse_int=_integer,
         )
         if _HALF_A_CHARACTER.search(text):

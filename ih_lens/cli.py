@@ -1,9 +1,8 @@
 """The command line: `ih-lens demo | clamp-demo | notebooks | tokens | train | table | series | score | check`."""
 
-import os
+import io
 import signal
 import sys
-import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Annotated
 import typer
 
 from ih_lens import cli_options as options
-from ih_lens.errors import IHLensError, InputError
+from ih_lens.cli_exit import check_words, end_with, fail
+from ih_lens.errors import InputError
 from ih_lens.version import __version__
 
 app = typer.Typer(
@@ -188,7 +188,8 @@ def train(
     else:
         specs = command.models_of_series(series, scale, models, data)
     config = command.config(
-        train_tokens // (batch_size * data.n_pos),
+        train_tokens,
+        data.n_pos,
         snapshots,
         batch_size=batch_size,
         lr=lr,
@@ -339,6 +340,9 @@ def check(
 def main() -> None:
     """Entry point: every error is one message on standard error and an exit status, never a traceback."""
     try:
+        check_words(sys.argv[1:])
+        if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what the terminal has no sign for
+            sys.stdout.reconfigure(errors="backslashreplace")
         with _ended_by_sigterm():
             status = app(prog_name="ih-lens", standalone_mode=False)
         if status == _INTERRUPTED:  # Control-C, of which typer leaves only this
@@ -346,24 +350,11 @@ def main() -> None:
     except typer.Exit as finished:
         sys.exit(finished.exit_code)
     except _Terminated:
-        _fail("terminated; what was finished is kept, and the same command continues", 143)
+        fail("terminated; what was finished is kept, and the same command continues", 143)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; what was finished is kept, and the same command continues", _INTERRUPTED)
-    except IHLensError as error:
-        _fail(str(error), 2)
-    except OSError as error:
-        _fail(
-            f"{error.strerror or error}: {error.filename or ''}. Check the path, its permissions and the space left", 2
-        )
-    except Exception as error:
-        usage = getattr(error, "format_message", None)
-        if usage is not None:
-            if not usage():  # called without a command, which has shown the help already
-                sys.exit(2)
-            _fail(f"{usage().rstrip('.')}. `ih-lens --help` shows how it is called", 2)
-        if os.environ.get("IH_LENS_TRACEBACK"):
-            traceback.print_exc()
-        _fail(f"unexpected {type(error).__name__}: {error}. IH_LENS_TRACEBACK=1 shows where; please report it", 70)
+        fail("interrupted; what was finished is kept, and the same command continues", _INTERRUPTED)
+    except BaseException as error:  # what panics in a library written in Rust is no Exception
+        end_with(error)
 
 
 class _Terminated(BaseException):
@@ -382,8 +373,3 @@ def _ended_by_sigterm() -> Generator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _fail(message: str, status: int) -> None:
-    typer.echo(f"ih-lens: {message}", err=True)
-    sys.exit(status)

@@ -5,6 +5,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from ih_lens.errors import InputError, NumericsError
@@ -32,6 +33,24 @@ def one_of(name: str, value: str, choices: Sequence[str]) -> str:
     """One of the listed words."""
     if value not in choices:
         raise InputError(f"{name}: expected one of {', '.join(choices)}; got {value!r}")
+    return value
+
+
+def seed_of(name: str, value: int) -> int:
+    """A seed that every generator of random numbers takes."""
+    if at_least(name, value, 0) >= 2**64:
+        raise InputError(f"{name}: expected a seed below 2**64, got {value!r}")
+    return value
+
+
+def device_of(name: str, value: str) -> str:
+    """A device of PyTorch by its name, whether or not this machine has it."""
+    try:
+        kind = torch.device(value).type
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"{name}: expected a device such as 'cpu', 'cuda' or 'cuda:1', got {value!r}") from error
+    if kind == "meta":
+        raise InputError(f"{name}: 'meta' holds no numbers; give 'cpu', or 'cuda' on a machine that has one")
     return value
 
 

@@ -13,6 +13,7 @@ from ih_lens.data.pieces import Piece
 from ih_lens.data.sources import END_OF_TEXT, TEXT_SUFFIXES, TextSource, text_source
 from ih_lens.data.token_file import TokenFile, write_token_file
 from ih_lens.data.tokenizer import (
+    check_vocabulary_size,
     given_tokenizer,
     start_token_of,
     tokenizer_hash,
@@ -75,11 +76,7 @@ def tokenize_text(
         1024
     """
     out = path_of("out", out).absolute()
-    if (vocab_size is None) == (tokenizer is None):
-        raise InputError("give either vocab_size, to train a tokenizer on the text, or tokenizer, to use that one")
-    if max_tokens is not None:
-        at_least("max_tokens", max_tokens, 1)
-    at_least("sample_characters", sample_characters, 1)
+    _check_numbers(vocab_size, tokenizer, max_tokens, sample_characters)
     text = text_source(
         source, separator=separator, text_field=text_field, split=split, config=config, suffixes=suffixes
     )
@@ -104,6 +101,17 @@ def tokenize_text(
             bos=bos,
             description=description,
         )
+
+
+def _check_numbers(vocab_size: int | None, tokenizer: Any, max_tokens: int | None, sample_characters: int) -> None:
+    """Refuse what cannot be, before all of the text is read to describe it."""
+    if (vocab_size is None) == (tokenizer is None):
+        raise InputError("give either vocab_size, to train a tokenizer on the text, or tokenizer, to use that one")
+    if vocab_size is not None:
+        check_vocabulary_size(vocab_size)
+    if max_tokens is not None:
+        at_least("max_tokens", max_tokens, 1)
+    at_least("sample_characters", sample_characters, 1)
 
 
 def _existing(out: Path, description: dict[str, Any]) -> TokenFile:

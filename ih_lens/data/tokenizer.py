@@ -27,8 +27,7 @@ def train_tokenizer(pieces: Iterator[Piece], vocab_size: int, *, n_characters: i
     Raises:
         InputError: if the vocabulary has no room for the bytes, or the text is too small for so many tokens.
     """
-    if at_least("vocab_size", vocab_size, _N_BYTES + 1) > _MOST_TOKENS:
-        raise InputError(f"vocab_size: expected at most {_MOST_TOKENS:,}, got {vocab_size}; ask for less")
+    check_vocabulary_size(vocab_size)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
     tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
@@ -45,6 +44,16 @@ def train_tokenizer(pieces: Iterator[Piece], vocab_size: int, *, n_characters: i
             "ask for a smaller one or give more text"
         )
     return tokenizer
+
+
+def check_vocabulary_size(vocab_size: int) -> None:
+    """Refuse a vocabulary that has no room for the bytes, or is larger than any.
+
+    Raises:
+        InputError: if it is one.
+    """
+    if at_least("vocab_size", vocab_size, _N_BYTES + 1) > _MOST_TOKENS:
+        raise InputError(f"vocab_size: expected at most {_MOST_TOKENS:,}, got {vocab_size}; ask for less")
 
 
 def given_tokenizer(given: Any) -> Tokenizer:

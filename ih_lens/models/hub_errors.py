@@ -96,7 +96,7 @@ def _from_text(said: str, text: str, name: str, where: str) -> IHLensError:
             f"{name} needs code from its own repository, which load_model never runs; read that code, load the model "
             "with AutoModelForCausalLM.from_pretrained(..., trust_remote_code=True), and pass the model"
         )
-    if "Weights only load failed" in text:
+    if "Weights only load failed" in text or "Detected pickle protocol" in text:
         return DamagedFileError(
             f"{where}: a PyTorch file holds more than tensors, and reading it would run what it says, which load_model "
             "never does; give the weights as safetensors"

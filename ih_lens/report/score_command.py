@@ -69,6 +69,8 @@ def score_model(asked: ScoreRequest) -> Iterator[str]:
         IHLensError: whatever loading and scoring raise, and InputError for a model that the atlas does not have.
     """
     bos = _start(asked.bos)
+    if asked.out is not None and asked.out.is_file():
+        raise InputError(f"--out: expected a folder for scores.csv and scores.json, {asked.out} is a file")
     if asked.atlas not in (None, "auto"):
         known_heads(asked.atlas)  # an unknown name is said before anything is loaded
     dtype = None if asked.dtype is None else getattr(torch, one_of("--dtype", asked.dtype, DTYPES))

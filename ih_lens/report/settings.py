@@ -6,7 +6,7 @@ from typing import Any
 from ih_lens.errors import InputError
 from ih_lens.measure.ablation import ABLATIONS
 from ih_lens.measure.ablation.replacements import REPLACEMENTS
-from ih_lens.validate import at_least, context_indices, default_context_indices, one_of
+from ih_lens.validate import at_least, context_indices, default_context_indices, device_of, one_of, seed_of
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class TableSettings:
         at_least("window", self.window, 0)
         at_least("n_text_examples", self.n_text_examples, 1)
         at_least("threads", self.threads, 1)
+        seed_of("seed", self.seed)
+        device_of("device", self.device)
         one_of("ablation", self.ablation, list(ABLATIONS))
         one_of("replace", self.replace, list(REPLACEMENTS))
         for name in ("n_examples", "batch_size"):

@@ -53,6 +53,7 @@ def make_table(asked: TableRequest) -> Iterator[str]:
     Raises:
         IHLensError: whatever opening, measuring and writing raise.
     """
+    _check_out(asked.out, asked.data)
     runs = [_run(name, asked) for name in asked.runs]
     settings, evals = asked.settings, None
     models = [run for run in runs if isinstance(run, PublishedRun)]
@@ -98,6 +99,14 @@ def parse_revisions(text: str) -> Revisions:
             f"label:step pairs (a:100,b:200) for a repository of one's own; got {text!r}"
         )
     return parts
+
+
+def _check_out(out: Path, data: Path | None) -> None:
+    """Refuse before anything is measured what could not be written after it, or would replace something else."""
+    if out.suffix.lower() not in (".html", ".htm") or out.is_dir():
+        raise InputError(f"--out: expected the name of a page that ends in .html, got {str(out)!r}")
+    if data is not None and data.is_file():
+        raise InputError(f"--data: expected a folder to write, {data} is a file")
 
 
 def _run(name: str, asked: TableRequest) -> RunLike:

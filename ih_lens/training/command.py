@@ -71,9 +71,9 @@ def schedule(words: str) -> SnapshotSchedule:
         ) from error
 
 
-def config(n_steps: int, snapshots: str, **settings: Any) -> TrainConfig:
-    """A training of whole steps."""
+def config(train_tokens: int, n_pos: int, snapshots: str, **settings: Any) -> TrainConfig:
+    """A training of whole steps, on examples of `n_pos` tokens."""
+    n_steps = train_tokens // (at_least("--batch-size", settings["batch_size"], 1) * n_pos)
     if n_steps < 1:
         raise InputError("--train-tokens: less than one step; give more tokens or a smaller --batch-size")
-    at_least("--batch-size", settings["batch_size"], 1)
     return TrainConfig(n_steps=n_steps, snapshots=schedule(snapshots), **settings)

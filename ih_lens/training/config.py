@@ -7,11 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-import torch
-
 from ih_lens.errors import InputError
 from ih_lens.training.schedule import SnapshotSchedule, every
-from ih_lens.validate import at_least, one_of
+from ih_lens.validate import at_least, device_of, one_of, seed_of
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 AfterWarmup: TypeAlias = Literal["constant", "linear", "cosine"]
@@ -72,11 +70,13 @@ class TrainConfig:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        for name, minimum in (("n_steps", 1), ("batch_size", 1), ("seed", 0), ("data_seed", 0), ("warmup_steps", 0)):
+        for name, minimum in (("n_steps", 1), ("batch_size", 1), ("warmup_steps", 0)):
             at_least(name, getattr(self, name), minimum)
         for name, minimum in (("n_held_out", 0), ("state_every", 1)):
             if getattr(self, name) is not None:
                 at_least(name, getattr(self, name), minimum)
+        seed_of("seed", self.seed)
+        seed_of("data_seed", self.data_seed)
         one_of("precision", self.precision, ("auto", "float32", "bfloat16"))
         one_of("after_warmup", self.after_warmup, ("constant", "linear", "cosine"))
         self._check_numbers()
@@ -100,7 +100,7 @@ class TrainConfig:
             "weight_decay_changes", self.weight_decay_changes, "(step, value) pairs, rising steps from 1", _are_changes
         )
         if self.device is not None:
-            _require("device", self.device, "a device of PyTorch such as 'cpu' or 'cuda'", torch.device)
+            device_of("device", self.device)
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of the update number `step`, counted from 0.

@@ -204,7 +204,8 @@ class ModelAnalysisTable:
             The path.
         """
         target = Path(path)
-        write_bytes(target, table_page(self.datasets, self._lasting_record, title=title, rows=rows).encode())
+        page = table_page(self.datasets, self._lasting_record, title=title, rows=rows)
+        write_bytes(target, page.encode(errors="backslashreplace"))
         return target
 
     def save(self, path: str | Path) -> Path:

@@ -36,11 +36,11 @@ class LocalHTML:
         """
         if Path(path).suffix.lower() not in (".html", ".htm"):
             raise InputError(f"{path} does not end in .html, and this is a page; name it so")
-        write_bytes(Path(path), self.document.encode())
+        write_bytes(Path(path), self.document.encode(errors="backslashreplace"))
         return Path(path)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.title!r}; {len(self.document.encode()) / 1e6:.2f} MB)"
+        return f"{type(self).__name__}({self.title!r}; {len(self.document) / 1e6:.2f} MB)"
 
     def _repr_html_(self) -> str:
         return self.inline

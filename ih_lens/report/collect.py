@@ -53,6 +53,8 @@ class Collector:
 
     def collect(self, columns: Mapping[str, Column], rows: Sequence[Row]) -> dict[str, xr.Dataset]:
         """The data set of every model."""
+        for column in columns.values():
+            column.store.clear_temporaries()  # also where nothing is left to measure
         measurements = self._measurements(rows)
         jobs = [self._jobs(column, measurements) for column in columns.values()]
         self._take([job for of_column in jobs for job in of_column], "measuring snapshots")

@@ -9,7 +9,6 @@ from typing import Any
 
 import xarray as xr
 
-from ih_lens.atomic import clear_temporaries
 from ih_lens.data.eval_set import EvalSet
 from ih_lens.errors import DamagedFileError, DownloadError, IHLensError, NumericsError
 from ih_lens.models.config_json import config_to_json
@@ -154,8 +153,6 @@ def run_jobs(
         return
     examples = {folder: SharedExamples.beside(folder, evals) for folder in {job.store.folder: None for job in jobs}}
     for folder in examples:
-        for place in (folder, *filter(Path.is_dir, folder.iterdir())):
-            clear_temporaries(place)
         MissingNotes(folder).expect_connection()
     tasks = [Task(str(job.snapshot), partial(run_job, job, examples[job.store.folder], settings)) for job in jobs]
     with progress_bar(what, total=len(tasks), show=progress) as report:

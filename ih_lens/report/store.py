@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from safetensors.numpy import save
 
-from ih_lens.atomic import write_bytes
+from ih_lens.atomic import clear_temporaries, write_bytes
 from ih_lens.errors import DamagedFileError
 from ih_lens.reading import parse_json, read_tensors_and_texts, shown
 
@@ -76,6 +76,12 @@ class MeasurementStore:
             raise DamagedFileError(
                 f"the stored measurement {path} is damaged ({shown(error)}); delete it and measure again"
             ) from error
+
+    def clear_temporaries(self) -> None:
+        """Remove what killed writers left in the folder and right below it."""
+        if self.folder.is_dir():
+            for place in (self.folder, *filter(Path.is_dir, self.folder.iterdir())):
+                clear_temporaries(place)
 
     def holds(self, key: str) -> bool:
         """Whether a whole entry is there."""

@@ -19,7 +19,7 @@ from tests.soak.plan import Plan
 from tests.soak.watched import NOTES, n_noted
 
 _HANGS_AFTER = 300.0
-_PATIENCE = 1.0
+_PATIENCE = 2.0
 """Seconds without a measurement until the next disturbance: tables are drawn and saved too. Grows, so as to end."""
 _SUFFERS_FOR = 20.0
 _LOOK_EVERY = 0.02
@@ -70,11 +70,12 @@ class Day:
             idle = time.monotonic() - waits_since > patience
             if (now >= due or idle) and disturbances and self.running():
                 self._disturb(disturbances)
-                due, patience = self._soon(), patience * (1.5 if idle else 1)
+                due, patience = self._soon(), patience * (2 if idle else 1)
             if time.monotonic() - waits_since > _HANGS_AFTER:
                 self._give_up()
                 break
         self._end()
+        self._once_more()
 
     def progress(self) -> int:
         """Measurements begun and snapshots taken."""
@@ -175,6 +176,18 @@ class Day:
         self.wrong.append(f"nothing happened for {_HANGS_AFTER:.0f} s: {[str(call.log) for call in self.running()]}")
         for call in self.calls:
             call.send(signal.SIGKILL, to_all=True)
+
+    def _once_more(self) -> None:
+        """Give both commands again, undisturbed: nothing is left to do but to remove what the dead left."""
+        before = self.progress()
+        for kind in ("train", "table"):
+            call = self.give(kind)
+            while not self.server.has_ended(call):
+                time.sleep(_LOOK_EVERY)
+            if call.status != 0:
+                self.wrong.append(f"given once more, {call.log} ended with {call.status}")
+        if self.progress() != before:
+            self.wrong.append("measured again although all was there")
 
     def _end(self) -> None:
         """Let frozen processes go, and wait until all have ended."""

@@ -24,7 +24,7 @@ def check_lines(compared: pd.DataFrame) -> Iterator[str]:
     if outside.empty:
         yield f"All {n_numbers:,} numbers of {compared.model.nunique()} models lie within their tolerances."
         return
-    named = ", ".join(f"{row.measure} of {row.model}" for row in outside.itertuples())
+    named = ", ".join(f"{measure} of {model}" for measure, model in zip(outside.measure, outside.model, strict=True))
     yield (
         f"Outside their tolerances: {named}. This installation gives other numbers than the one that the tests of "
         "ih_lens run on; compare the versions above with constraints.txt, and report what was printed"

@@ -239,13 +239,13 @@ class _Notes:
 
     def begin(self, index: int) -> int:
         """Note that a task begins; returns how often it was begun before."""
-        with writing_into(self.folder), (self.folder / f"{index}.begun").open("ab") as file:
+        with writing_into(self.folder.parent), (self.folder / f"{index}.begun").open("ab") as file:
             file.write(b".")
         return (self.folder / f"{index}.begun").stat().st_size - 1
 
     def finish(self, index: int) -> None:
         """Note that a task is done."""
-        with writing_into(self.folder):
+        with writing_into(self.folder.parent):
             (self.folder / f"{index}.done").touch()
 
     def is_done(self, index: int) -> bool:

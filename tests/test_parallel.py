@@ -67,7 +67,7 @@ def test_a_full_disk_is_no_lost_worker(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
 
     monkeypatch.setattr(Path, "touch", fail)
-    with pytest.raises(StorageError, match=f"{tmp_path}/.* cannot be written: No space left on device"):
+    with pytest.raises(StorageError, match=f"^{tmp_path} cannot be written: No space left on device"):
         run_tasks(tasks(tmp_path, work), folder=tmp_path)
     assert begun(tmp_path) == {"task_0": 1}
 

@@ -24,9 +24,11 @@ def at_least(name: str, value: int, minimum: int) -> int:
 
 def number(name: str, value: Any, *, whole: bool = False) -> int | float:
     """A finite number, and no truth value; a whole one if asked."""
-    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real) or not -_HUGE < value < _HUGE:
+    known = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    if not known or not -_HUGE < float(min(max(value, -_HUGE), _HUGE)) < _HUGE:
         raise InputError(f"{name}: expected {'a whole' if whole else 'a finite'} number, got {value!r}")
-    return value
+    found: int | float = value
+    return found
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> str:

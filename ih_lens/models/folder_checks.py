@@ -45,8 +45,8 @@ def check_sizes(folder: Path, config: Any) -> None:
         DamagedFileError: if it is one, or its sizes are no numbers.
     """
     n_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in _WEIGHTS)
-    sizes = [getattr(config, name, None) for name in ("num_hidden_layers", "vocab_size", "hidden_size")]
-    wide = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 1
+    sizes: list[Any] = [getattr(config, name, None) for name in ("num_hidden_layers", "vocab_size", "hidden_size")]
+    wide: Any = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 1
     if not all(isinstance(size, int) and size > 0 for size in [*sizes, wide]):
         raise DamagedFileError(
             f"{folder / 'config.json'}: expected positive numbers of layers, of tokens, and the width, got {sizes}; "

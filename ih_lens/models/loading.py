@@ -21,6 +21,7 @@ from ih_lens.models.origin import Origin, origin_of, record_origin
 from ih_lens.models.processing import process_weights, require_processable
 from ih_lens.models.runs import RUN_RECORD, Run
 from ih_lens.models.snapshots import SNAPSHOT_RECORD, Snapshot
+from ih_lens.validate import path_of
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -108,6 +109,8 @@ def load_model(
     settings = _Settings(
         _checked_device(device), _checked_dtype(dtype), revision, checkpoint, process, tokenizer, n_ctx
     )
+    if isinstance(ref, str):
+        path_of("model", ref)  # what is no path is no name on the hub either
     for load in LOADERS.values():
         model = load(ref, settings)
         if model is not None:

@@ -3,15 +3,15 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ih_lens.data.corpus import Corpus
 from ih_lens.data.restart_cycle import RestartCycle
 from ih_lens.data.token_corpus import TokenCorpus
 from ih_lens.errors import InputError
-from ih_lens.models.config import attention_only, with_mlps
+from ih_lens.models.config import Positions, attention_only, with_mlps
 from ih_lens.models.series import SCALES, SERIES, ModelSpec
-from ih_lens.training.config import TrainConfig
+from ih_lens.training.config import Precision, TrainConfig
 from ih_lens.training.schedule import SnapshotSchedule, at_steps, every, powers_of_two
 from ih_lens.validate import at_least, one_of
 
@@ -32,6 +32,7 @@ def own_models(
 ) -> list[ModelSpec]:
     """One model per number of layers, of a size that fits the corpus."""
     build, kind = (with_mlps, "with_mlps") if mlps else (attention_only, "attention_only")
+    one_of("--positions", str(options["positions"]), get_args(Positions))
     name = f"{kind}_smeared" if smeared_keys else kind
     sizes: dict[str, Any] = {**options, "d_vocab": data.d_vocab, "n_ctx": data.n_pos}
     return [ModelSpec(f"{name}_{n}L", build(n, **sizes), smeared_keys) for n in layers]
@@ -76,4 +77,5 @@ def config(train_tokens: int, n_pos: int, snapshots: str, **settings: Any) -> Tr
     n_steps = train_tokens // (at_least("--batch-size", settings["batch_size"], 1) * n_pos)
     if n_steps < 1:
         raise InputError("--train-tokens: less than one step; give more tokens or a smaller --batch-size")
+    one_of("--precision", settings["precision"], get_args(Precision))
     return TrainConfig(n_steps=n_steps, snapshots=schedule(snapshots), **settings)

@@ -34,6 +34,8 @@ class Target:
 
 def all_targets() -> dict[str, Target]:
     """Every target by name; what is added here is run by `make fuzz` and, for a moment, by the tests."""
+    from tests.fuzz.configurations import CONFIGURATIONS
     from tests.fuzz.files import FILES
+    from tests.fuzz.tokens import TOKENS
 
-    return {**FILES}
+    return {**FILES, **TOKENS, **CONFIGURATIONS}

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 import pytest
 import torch
-import xarray as xr
 
 import ih_lens as ih
 from ih_lens import viz
@@ -70,14 +69,14 @@ def _exported(folder: Path) -> str:
 
 PAGES: dict[str, Callable[[Path], str]] = {
     "coloured tokens": lambda _: _coloured().document,
-    "coloured tokens in a notebook": lambda _: _coloured()._repr_html_(),
+    "coloured tokens in a notebook": lambda _: _coloured()._repr_html_(),  # pyright: ignore[reportPrivateUsage]
     "coloured tokens saved": lambda folder: _coloured().save(folder / "a.html").read_text(encoding="utf8"),
     "attention heads": lambda folder: _attention().save(folder / "a.html").read_text(encoding="utf8"),
-    "attention heads in a notebook": lambda _: _attention()._repr_html_(),
+    "attention heads in a notebook": lambda _: _attention()._repr_html_(),  # pyright: ignore[reportPrivateUsage]
     "viewer": lambda folder: _view().save(folder / "a.html").read_text(encoding="utf8"),
-    "viewer in a notebook": lambda _: _view()._repr_html_(),
+    "viewer in a notebook": lambda _: _view()._repr_html_(),  # pyright: ignore[reportPrivateUsage]
     "clamp demo": lambda _: _clamping(),
-    "scores in a notebook": lambda _: _scores()._repr_html_(),
+    "scores in a notebook": lambda _: _scores()._repr_html_(),  # pyright: ignore[reportPrivateUsage]
     "figure": _exported,
 }
 WRITERS = {
@@ -158,12 +157,11 @@ def test_the_parser_sees_what_it_looks_for() -> None:
 
 
 def test_texts_survive_csv_and_json(tmp_path: Path) -> None:
-    texts = [text for text in [*HOSTILE, TITLE] if text != "\ud800"]
-    for text in texts:
-        scores = ih.HeadScores.from_tensors({"copying": torch.zeros(1, 2)}, provenance={"model": text})
-        assert ih.HeadScores.load(scores.save(tmp_path / "scores.json")).attrs["model"] == text
-    assert isinstance(scores["copying"], xr.DataArray)
-    table = scores.to_dataframe().to_csv(index=False)
+    for text in [*HOSTILE, TITLE]:
+        if text != "\ud800":  # half a character is in no file of UTF-8
+            scores = ih.HeadScores.from_tensors({"copying": torch.zeros(1, 2)}, provenance={"model": text})
+            assert ih.HeadScores.load(scores.save(tmp_path / "scores.json")).attrs["model"] == text
+    table = _scores().to_dataframe().to_csv(index=False)
     assert not re.search(r'(^|[,\n"])[=@+]', table)  # nothing that a spreadsheet takes for a formula
 
 

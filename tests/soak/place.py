@@ -66,8 +66,11 @@ class Place:
 
     def read_only(self) -> None:
         """Let nothing be opened for writing; what is open already goes on."""
-        for options in (("--bind", str(self.folder)), ("-o", "remount,bind,ro")):
-            _require("mount", *options, str(self.folder))
+        staging = self.folder.with_name("read_only")
+        staging.mkdir(exist_ok=True)
+        _require("mount", "--bind", str(self.folder), str(staging))
+        _require("mount", "-o", "remount,bind,ro", str(staging))  # not in place, where somebody writes meanwhile
+        _require("mount", "--move", str(staging), str(self.folder))
 
     def writable(self) -> None:
         """Let everything be written again."""

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import xarray as xr
+import zarr
 
 from ih_lens.atomic import new_folder
 from ih_lens.errors import DamagedFileError, InputError
@@ -44,8 +45,9 @@ def save_datasets(path: str | Path, datasets: Mapping[str, xr.Dataset], record: 
     }
     tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=root), **groups})
     plain = {f"/{name}": {str(part): {"compressors": None} for part in data.variables} for name, data in groups.items()}
-    with new_folder(target, replace=True) as folder:
-        tree.to_zarr(folder, zarr_format=2, consolidated=True, encoding=plain, write_empty_chunks=True)
+    # every chunk is written, also one of nothing but NaN: xarray's own argument for it fails on some versions of zarr
+    with new_folder(target, replace=True) as folder, zarr.config.set({"array.write_empty_chunks": True}):
+        tree.to_zarr(folder, zarr_format=2, consolidated=True, encoding=plain)
 
 
 def load_datasets(path: str | Path) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:

@@ -27,8 +27,7 @@ def number(name: str, value: Any, *, whole: bool = False) -> int | float:
     known = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
     if not known or not -_HUGE < float(min(max(value, -_HUGE), _HUGE)) < _HUGE:
         raise InputError(f"{name}: expected {'a whole' if whole else 'a finite'} number, got {value!r}")
-    found: int | float = value
-    return found
+    return cast(int | float, value)
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> str:

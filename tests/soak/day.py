@@ -21,6 +21,8 @@ from tests.soak.watched import NOTES, n_noted
 _HANGS_AFTER = 300.0
 _PATIENCE = 2.0
 """Seconds without a measurement until the next disturbance: tables are drawn and saved too. Grows, so as to end."""
+_ENDS_WITHIN = 330.0
+"""Seconds: a worker whose command was killed before it got a task ends after five idle minutes."""
 _SUFFERS_FOR = 20.0
 _LOOK_EVERY = 0.02
 
@@ -193,7 +195,7 @@ class Day:
         """Let frozen processes go, and wait until all have ended."""
         for pid, _ in self._frozen:
             self.signal(pid, signal.SIGCONT)
-        end = time.monotonic() + 60
+        end = time.monotonic() + _ENDS_WITHIN
         while time.monotonic() < end:
             self._look()
             if not self.running() and not any(call.processes() for call in self.calls):

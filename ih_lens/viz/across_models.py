@@ -13,6 +13,7 @@ from ih_lens.viz.frame import frame
 from ih_lens.viz.grid import Bands, Results, check_names, label_few_decades, over_training, tokens_elapsed
 from ih_lens.viz.heat_maps import INDEX_TICKS
 from ih_lens.viz.model_lines import HEIGHT, WIDTH, measured, model_looks
+from ih_lens.viz.plotly_text import literal
 
 _ORDER_HEIGHT = 130
 
@@ -49,11 +50,11 @@ def plot_losses_across_context(losses: Results, *, smoothing: int = 0, relative_
             y=smooth[name].to_numpy(),
             mode="lines",
             line={"color": look.colour, "dash": look.dash, "width": 2},
-            name=name,
+            name=literal(name),
             showlegend=True,
-            hovertemplate=f"{name}<br>context index %{{x}}<br>%{{y:.3f}} nats<extra></extra>",
+            hovertemplate=f"{literal(name)}<br>context index %{{x}}<br>%{{y:.3f}} nats<extra></extra>",
         )
-    what = "loss" if relative_to is None else f"loss minus that of {relative_to}"
+    what = "loss" if relative_to is None else f"loss minus that of {literal(relative_to)}"
     window = f"nats, mean over {2 * smoothing + 1} indices" if smoothing else "nats"
     figure.update_xaxes(title="context index (tokens)", type="log", tickvals=INDEX_TICKS)
     figure.update_yaxes(title=f"{what} ({window})")
@@ -105,9 +106,9 @@ def plot_loss_token_derivative(
             y=known[name].to_numpy(),
             mode="lines",
             line={"color": look.colour, "dash": look.dash, "width": 2},
-            name=name,
+            name=literal(name),
             showlegend=True,
-            hovertemplate=f"{name}<br>%{{x}} tokens<br>%{{y:.3f}} nats<extra></extra>",
+            hovertemplate=f"{literal(name)}<br>%{{x}} tokens<br>%{{y:.3f}} nats<extra></extra>",
             row=1,
             col=1,
         )

@@ -16,6 +16,7 @@ from ih_lens.viz.frame import frame
 from ih_lens.viz.head_lines import depth_key
 from ih_lens.viz.head_points import head_points
 from ih_lens.viz.measure_names import measure_heading, measure_name, measure_unit
+from ih_lens.viz.plotly_text import literal
 
 _PANEL, _HEIGHT = 330, 330
 """Pixels."""
@@ -56,7 +57,7 @@ def plot_behaviours(
         )
     x = last_snapshot(scores[against])
     figure = make_subplots(
-        1, len(names), subplot_titles=[measure_heading(name) for name in names], horizontal_spacing=0.09
+        1, len(names), subplot_titles=[literal(measure_heading(name)) for name in names], horizontal_spacing=0.09
     )
     for column, name in enumerate(names, start=1):
         y, baseline = last_snapshot(scores[name]), last_snapshot(scores[f"{name}_baseline"])
@@ -64,8 +65,12 @@ def plot_behaviours(
         traces = [*_stems(x, y, baseline), *head_points(measure_heading(name), x, y, titles=titles)]
         figure.add_traces(traces, rows=[1] * len(traces), cols=[column] * len(traces))
         _name_heads(figure, x, y, y - baseline, column, n_named)
-        figure.update_xaxes(title=f"{measure_name(against)} ({measure_unit(x)})", range=_range(x), row=1, col=column)
-        figure.update_yaxes(title=f"attention ({measure_unit(y)})", range=_range(y, baseline), row=1, col=column)
+        figure.update_xaxes(
+            title=literal(f"{measure_name(against)} ({measure_unit(x)})"), range=_range(x), row=1, col=column
+        )
+        figure.update_yaxes(
+            title=literal(f"attention ({measure_unit(y)})"), range=_range(y, baseline), row=1, col=column
+        )
     figure.add_trace(depth_key(), row=1, col=1)
     title = f"What heads do on text, against {measure_name(against)}"
     frame(figure, title, width=_PANEL * len(names), height=_HEIGHT, remarks=[_REMARK], more_top=18)

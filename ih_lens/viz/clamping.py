@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 from ih_lens.errors import InputError
 from ih_lens.viz import style
 from ih_lens.viz.grid import Panel, RowLayout, draw_row
+from ih_lens.viz.plotly_text import literal
 
 _COLOURS = style.CATEGORIES
 _DASHES = ("dash", "dot", "dashdot")
@@ -48,7 +49,7 @@ def plot_condition_losses(
                 y=of_seed["loss"],
                 mode="lines",
                 line={"color": _COLOURS[seeds.index(seed) % len(_COLOURS)], "width": 1.8},
-                name=f"seed {seed}",
+                name=f"seed {literal(seed)}",
                 legendgroup=f"seed {seed}",
                 showlegend=first,
                 hovertemplate="step %{x}<br>%{y:.3f} nats",
@@ -68,7 +69,7 @@ def _levels(levels: Mapping[str, float], ends: tuple[float, float], *, shown: bo
             y=(level, level),
             mode="lines",
             line={"color": style.GREY, "width": 1.2, "dash": _DASHES[place % len(_DASHES)]},
-            name=name,
+            name=literal(name),
             legendgroup=name,
             showlegend=shown,
             hovertemplate="%{y:.3f} nats",
@@ -93,7 +94,7 @@ def plot_learning_times(times: pd.DataFrame) -> go.Figure:
     _require(times, "condition", "seed", "step", "n_steps")
     never = times["step"].isna()
     reached = times.assign(point=times["step"], value=times["step"].fillna(times["n_steps"]))
-    names = [[str(name)] for name in reached["condition"]]
+    names = [[literal(name)] for name in reached["condition"]]
     figure = _bars(reached, names, "Learning times", "steps until the loss is below the threshold", "%{x:.0f} steps")
     late = reached[never]
     if len(late):
@@ -101,7 +102,7 @@ def plot_learning_times(times: pd.DataFrame) -> go.Figure:
         figure.add_trace(
             go.Scatter(
                 x=late["value"],
-                y=late["condition"],
+                y=list(map(literal, late["condition"])),
                 mode="markers",
                 marker=look,
                 name="not reached until then",
@@ -124,7 +125,7 @@ def plot_losses_by_condition(losses: pd.DataFrame) -> go.Figure:
         >>> plot_losses_by_condition(losses_under(model, evals, conditions).assign(group="ablated", seed=0))
     """
     _require(losses, "group", "condition", "seed", "loss")
-    names = [[str(group), str(name)] for group, name in zip(losses["group"], losses["condition"], strict=True)]
+    names = [[literal(group), literal(name)] for group, name in zip(losses["group"], losses["condition"], strict=True)]
     drawn = losses.assign(point=losses["loss"], value=losses["loss"])
     return _bars(drawn, names, "Losses by condition", "loss (nats)", "%{x:.3f} nats")
 
@@ -157,7 +158,7 @@ def _bars(values: pd.DataFrame, names: list[list[str]], title: str, x_title: str
                 y=y(list(of_seed["key"])),
                 mode="markers",
                 marker={"color": _COLOURS[place % len(_COLOURS)], "size": 8},
-                name=f"seed {seed}",
+                name=f"seed {literal(seed)}",
                 hovertemplate=hover,
             )
         )
@@ -190,7 +191,7 @@ def plot_dissociation(times: pd.DataFrame) -> go.Figure:
         for column, varied in enumerate(properties, start=1):
             chosen = times[(times["learned"] == learned) & (times["varied"] == varied)]
             medians = chosen.groupby("number")["step"].median()
-            shared = {"legendgroup": str(learned), "name": str(learned)}
+            shared = {"legendgroup": str(learned), "name": literal(learned)}
             middle = go.Scatter(x=medians.index, y=medians, mode="lines", line=look, showlegend=column == 1, **shared)
             points = {"color": look["color"], "size": 8}
             single = go.Scatter(
@@ -206,8 +207,8 @@ def plot_dissociation(times: pd.DataFrame) -> go.Figure:
             figure.add_trace(single, row=1, col=column)
     for column, varied in enumerate(properties, start=1):
         numbers = sorted(set(times.loc[times["varied"] == varied, "number"]))
-        ticks: dict[str, Any] = {"type": "log", "tickvals": numbers, "ticktext": list(map(str, numbers))}
-        figure.update_xaxes(title=f"number of {varied}", **ticks, row=1, col=column)
+        ticks: dict[str, Any] = {"type": "log", "tickvals": numbers, "ticktext": list(map(literal, numbers))}
+        figure.update_xaxes(title=f"number of {literal(varied)}", **ticks, row=1, col=column)
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title="steps until the loss is below the threshold", row=1, col=1)
     return _laid_out(figure, "Learning times by property of the task", 360)
@@ -229,7 +230,9 @@ def plot_toy_model(losses: pd.DataFrame) -> go.Figure:
     figure = go.Figure()
     for place, (condition, chosen) in enumerate(losses.groupby("condition", sort=False)):
         look = {"color": _COLOURS[place % len(_COLOURS)], "dash": ("solid", *_DASHES)[place % 4], "width": 2}
-        figure.add_trace(go.Scatter(x=chosen["step"], y=chosen["loss"], mode="lines", line=look, name=str(condition)))
+        figure.add_trace(
+            go.Scatter(x=chosen["step"], y=chosen["loss"], mode="lines", line=look, name=literal(condition))
+        )
     figure.update_xaxes(title="step")
     figure.update_yaxes(title="loss, share of the first")
     return _laid_out(figure, "Three factors learned together", 340)

@@ -13,6 +13,7 @@ from ih_lens.viz.frame import frame
 from ih_lens.viz.head_points import head_points, model_looks, of_each_model
 from ih_lens.viz.measure_names import measure_name, measure_title
 from ih_lens.viz.opaque import TRANSLUCENT, Opaque, chosen_opaque, some_translucent
+from ih_lens.viz.plotly_text import literal
 
 _WIDTH, _HEIGHT, _PER_ENTRY = 560, 300, 19
 """Pixels; the last of an entry in the legend."""
@@ -61,7 +62,7 @@ def plot_score_by_depth(
         by_depth = score_by_depth(list(grids.values()), n_bins=n_bins, quantiles=quantiles)
         figure.add_traces([_steps(by_depth.isel(quantile=place), place) for place in range(len(quantiles))])
     figure.update_xaxes(title="depth of the layer (0: first, 1: last)", range=[-0.04, 1.04])
-    figure.update_yaxes(title=title)
+    figure.update_yaxes(title=literal(title))
     frame(
         figure,
         f"Where in the model: {measure_name(measure)} of each head",

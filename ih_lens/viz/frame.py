@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from ih_lens.viz import style
+from ih_lens.viz.plotly_text import literal
 
 _LINE = 15
 """Pixels per remark."""
+_TITLE = {"x": 0, "xref": "paper", "y": 1, "yanchor": "top", "pad": {"t": 9}, "font": {"size": 15}}
 
 
 def frame(
@@ -17,7 +19,7 @@ def frame(
 
     Args:
         figure: what is drawn.
-        title: heading, at the left.
+        title: heading, at the left, shown as it stands.
         width: pixels of the panels, without margins.
         height: of the panels.
         remarks: what a reader must know, below the panels, a line for each.
@@ -26,7 +28,7 @@ def frame(
     bottom = style.BOTTOM + max(len(remarks) - 1, 0) * _LINE
     figure.update_layout(
         template=style.TEMPLATE,
-        title={"text": title, "x": 0, "xref": "paper", "y": 1, "yanchor": "top", "pad": {"t": 9}, "font": {"size": 15}},
+        title={"text": literal(title), **_TITLE},
         width=width + style.LEFT + style.RIGHT,
         height=height + style.TOP + more_top + bottom,
         margin={"l": style.LEFT, "r": style.RIGHT, "t": style.TOP + more_top, "b": bottom},

@@ -14,6 +14,7 @@ from plotly.subplots import make_subplots
 from ih_lens.errors import InputError
 from ih_lens.viz import style
 from ih_lens.viz.frame import frame
+from ih_lens.viz.plotly_text import literal
 
 Results = Mapping[str, xr.DataArray | None]
 """One result per model, by its name; None where the model was not measured."""
@@ -34,12 +35,14 @@ class Panel:
         note: text in the middle of a panel that has nothing to show.
         begins: tokens elapsed at the first snapshot drawn, where a logarithmic axis cannot show an earlier one.
         remark: what a reader must know, written once below the row.
+        below: a second line of the heading, below the model's name; plotly's markup.
     """
 
     traces: Sequence[BaseTraceType] = ()
     note: str = ""
     begins: float | None = None
     remark: str = ""
+    below: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def draw_row(panels: Mapping[str, Panel], shared: RowLayout, *, bands: Bands | N
     n_panels = len(panels)
     width = n_panels * style.panel_width(n_panels)
     figure = make_subplots(
-        1, n_panels, shared_yaxes=True, subplot_titles=list(panels), horizontal_spacing=style.GAP / width
+        1, n_panels, shared_yaxes=True, subplot_titles=_headings(panels), horizontal_spacing=style.GAP / width
     )
     for column, (name, panel) in enumerate(panels.items(), start=1):
         _fill(figure, column, panel)
@@ -160,6 +163,11 @@ def check_names(drawn: Mapping[str, Any], marked: Mapping[str, Any], what: str) 
     """
     if unknown := [name for name in marked if name not in drawn]:
         raise InputError(f"{what} of {', '.join(unknown)}, but the models are {', '.join(drawn)}")
+
+
+def _headings(panels: Mapping[str, Panel]) -> list[str]:
+    """Names of the models, with what stands below them."""
+    return [literal(name) + (f"<br>{panel.below}" if panel.below else "") for name, panel in panels.items()]
 
 
 def _fill(figure: go.Figure, column: int, panel: Panel) -> None:
@@ -198,12 +206,14 @@ def _band_key() -> go.Scatter:
 
 def _lay_out(figure: go.Figure, shared: RowLayout, width: int, panels: Mapping[str, Panel]) -> None:
     """Titles, shared axes, sizes, remarks."""
-    figure.update_xaxes(title={"text": shared.x_title, "standoff": 6}, matches=shared.x_matches, **shared.x_axis)
+    figure.update_xaxes(
+        title={"text": literal(shared.x_title), "standoff": 6}, matches=shared.x_matches, **shared.x_axis
+    )
     figure.update_yaxes(**shared.y_axis)
-    figure.update_yaxes(title={"text": shared.y_title, "standoff": 6}, row=1, col=1)
+    figure.update_yaxes(title={"text": literal(shared.y_title), "standoff": 6}, row=1, col=1)
     figure.update_annotations(font_size=13)
     remarks = [*shared.remarks, *_remarks(list(panels.values()))]
-    more_top = 16 * max(name.count("<br>") for name in panels)
+    more_top = 16 * any(panel.below for panel in panels.values())
     frame(figure, shared.title, width=width, height=style.PANEL_HEIGHT, remarks=remarks, more_top=more_top)
     figure.update_layout(**shared.layout)
 

@@ -10,6 +10,7 @@ from ih_lens.errors import InputError
 from ih_lens.types import HeadIndex
 from ih_lens.viz import style
 from ih_lens.viz.frame import frame
+from ih_lens.viz.plotly_text import literal
 
 _CELL, _SMALLEST_CELL = 34, 13
 """Pixels per head; small models are not stretched, and cells of large ones can still be pointed at."""
@@ -51,7 +52,7 @@ def plot_head_map(values: xr.DataArray, *, title: str, unit: str, signed: bool =
         zmax=end,
         xgap=1,
         ygap=1,
-        colorbar=style.colour_bar(unit),
+        colorbar=style.colour_bar(literal(unit)),
         hovertemplate="%{customdata}: %{z:.3f}<extra></extra>",
     )
     figure = go.Figure([map_of_heads, *undefined_heads(grid)])
@@ -68,7 +69,7 @@ def undefined_heads(grid: xr.DataArray, *, size: int = 7) -> list[go.Scatter]:
     if not len(places):
         return []
     layers, heads = (grid[dim].to_numpy()[places[:, n]] for n, dim in enumerate(("layer", "head")))
-    reason = f"<br>{grid.attrs['undefined']}" if "undefined" in grid.attrs else ""
+    reason = f"<br>{literal(grid.attrs['undefined'])}" if "undefined" in grid.attrs else ""
     names = [str(HeadIndex(int(layer), int(head))) for layer, head in zip(layers, heads, strict=True)]
     crosses = go.Scatter(
         x=heads,

@@ -12,6 +12,7 @@ from ih_lens.errors import InputError
 from ih_lens.results import HeadScores
 from ih_lens.types import HeadIndex
 from ih_lens.viz import style
+from ih_lens.viz.plotly_text import literal
 
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "star")
 _TRANSLUCENCY = 0.2
@@ -67,7 +68,7 @@ def head_points(
         )
     known = np.isfinite(x.to_numpy()) & np.isfinite(y.to_numpy())
     depths = np.broadcast_to(relative_depth(x.shape[0])[:, None], x.shape)
-    shown = f"{titles[0]}: %{{x:.3f}}<br>{titles[1]}: %{{y:.3f}}<extra></extra>"
+    shown = f"{literal(titles[0])}: %{{x:.3f}}<br>{literal(titles[1])}: %{{y:.3f}}<extra></extra>"
     traces: list[go.Scatter] = []
     for chosen, opacity in ((known & ~stands_out, _TRANSLUCENCY), (known & stands_out, _OPACITY)):
         places = np.argwhere(chosen)
@@ -75,11 +76,11 @@ def head_points(
             x=x.to_numpy()[chosen],
             y=y.to_numpy()[chosen],
             mode="markers",
-            name=model,
+            name=literal(model),
             legendgroup=model,
             showlegend=False,
             customdata=[str(HeadIndex(int(layer), int(head))) for layer, head in places],
-            hovertemplate=f"{model} %{{customdata}}<br>{shown}",
+            hovertemplate=f"{literal(model)} %{{customdata}}<br>{shown}",
             marker={"size": 7, "opacity": opacity, "symbol": look.symbol, **_colour(look, depths[chosen])},
         )
         traces += [trace] if len(places) else []
@@ -103,4 +104,4 @@ def _colour(look: PointLook, depths: np.ndarray) -> dict[str, Any]:
 def _key(model: str, look: PointLook) -> go.Scatter:
     """The model's entry in the legend."""
     marker = {"color": look.colour or style.LINE, "symbol": look.symbol, "size": 8}
-    return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=model, legendgroup=model)
+    return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=literal(model), legendgroup=model)

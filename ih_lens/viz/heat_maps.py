@@ -19,6 +19,7 @@ from ih_lens.viz.grid import (
     over_training,
     tokens_elapsed,
 )
+from ih_lens.viz.plotly_text import literal
 
 _MOST_ROWS = 120
 """Rows of a map up to which each context index has its own."""
@@ -117,8 +118,8 @@ def _map_panel(name: str, values: xr.DataArray, hover: str, log_tokens: bool) ->
         y=shown["context_index"].to_numpy(),
         z=shown.to_numpy().astype(np.float32),
         coloraxis="coloraxis",
-        name=name,
-        hovertemplate=f"{name}<br>%{{x}} tokens<br>context index %{{y:.4~g}}<br>{hover}<extra></extra>",
+        name=literal(name),
+        hovertemplate=f"{literal(name)}<br>%{{x}} tokens<br>context index %{{y:.4~g}}<br>{hover}<extra></extra>",
     )
     return Panel([cells], begins=begins(values, log_tokens))
 

@@ -15,6 +15,7 @@ from ih_lens.types import HeadIndex
 from ih_lens.viz import style
 from ih_lens.viz.frame import frame
 from ih_lens.viz.measure_names import measure_name
+from ih_lens.viz.plotly_text import literal
 
 _CHOOSING = (
     "prefix_matching",
@@ -81,7 +82,7 @@ def plot_induction_kinds(
     shown = np.sort(reaching if len(reaching) else order[:_AT_LEAST])
     n_in_layer = last_snapshot(scores[columns[0]]).sizes["head"]
     heads = [str(HeadIndex(int(place) // n_in_layer, int(place) % n_in_layer)) for place in shown]
-    names = [measure_name(name) for name in columns]
+    names = [literal(measure_name(name)) for name in columns]
     figure = go.Figure([_map(grid[:, shown].T, heads, names), *_undefined(grid[:, shown].T, heads, names)])
     look: dict[str, Any] = {"type": "category", "showgrid": False}
     figure.update_xaxes(side="top", tickangle=-50, range=[-0.5, len(columns) - 0.5], **look)

@@ -13,6 +13,7 @@ from ih_lens.types import HeadIndex
 from ih_lens.viz import style
 from ih_lens.viz.frame import frame
 from ih_lens.viz.head_lines import depth_key
+from ih_lens.viz.plotly_text import literal
 
 _WHOLE, _WITHOUT, _OTHERS = style.LINE, style.CATEGORIES[1], style.GREY
 _LEGEND = ("whole model", "without<br>the heads", "without as many<br>random heads")
@@ -87,13 +88,13 @@ def _line_of_begun(
         name=_LEGEND[min(place, 2)],
         legendrank=place + 1,
         showlegend=place < 3,
-        hovertemplate=f"{name}<br>%{{x}} tokens: %{{y:.0%}}<extra></extra>",
+        hovertemplate=f"{literal(name)}<br>%{{x}} tokens: %{{y:.0%}}<extra></extra>",
     )
 
 
 def _label(condition: str) -> str:
     """Two words or two heads to a line."""
-    first, _, rest = condition.partition(" ")
+    first, _, rest = literal(condition).partition(" ")
     heads = rest.split("+")
     return "<br>".join([first, *("+".join(heads[place : place + 2]) for place in range(0, len(heads), 2))])
 

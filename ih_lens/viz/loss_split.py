@@ -20,6 +20,7 @@ from ih_lens.viz.grid import (
     over_training,
     tokens_elapsed,
 )
+from ih_lens.viz.plotly_text import literal
 from ih_lens.viz.series import uncertainty_band
 
 _LOOKS = {
@@ -101,9 +102,9 @@ def _panel(split: Estimate | None, dim: str, looks: Mapping[str, tuple[str, str]
                 y=shown.to_numpy(),
                 mode="lines",
                 line={"color": colour, "width": 2, "dash": dash},
-                name=name,
+                name=literal(name),
                 showlegend=False,
-                hovertemplate=f"{name}<br>%{{x}} tokens<br>%{{y:.3f}} nats<extra></extra>",
+                hovertemplate=f"{literal(name)}<br>%{{x}} tokens<br>%{{y:.3f}} nats<extra></extra>",
             )
         )
     return Panel([*bands, *lines], begins=begins(split.value, log_tokens))
@@ -112,6 +113,8 @@ def _panel(split: Estimate | None, dim: str, looks: Mapping[str, tuple[str, str]
 def _keys(looks: Mapping[str, tuple[str, str]]) -> list[go.Scatter]:
     """The legend."""
     return [
-        go.Scatter(x=[None], y=[None], mode="lines", line={"color": colour, "width": 2, "dash": dash}, name=name)
+        go.Scatter(
+            x=[None], y=[None], mode="lines", line={"color": colour, "width": 2, "dash": dash}, name=literal(name)
+        )
         for name, (colour, dash) in looks.items()
     ]

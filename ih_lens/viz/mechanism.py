@@ -13,6 +13,7 @@ from ih_lens.errors import InputError
 from ih_lens.validate import at_least
 from ih_lens.viz import style
 from ih_lens.viz.frame import frame
+from ih_lens.viz.plotly_text import literal
 
 _BAR, _SMALLEST = 20, 150
 """Pixels per bar, and of a panel with few of them."""
@@ -170,7 +171,7 @@ def _bars(table: pd.DataFrame) -> go.Bar:
     rows: list[Any] = list(table.itertuples())
     return go.Bar(
         x=table["contribution"],
-        y=[row.term if np.isnan(row.share) else f"{row.term} ({round(100 * row.share)} %)" for row in rows],
+        y=[literal(row.term) + ("" if np.isnan(row.share) else f" ({round(100 * row.share)} %)") for row in rows],
         orientation="h",
         marker={"color": style.LINE},
         error_x={"array": table["stderr"].fillna(0.0), "thickness": 1.2, "width": 3, "color": style.GREY},
@@ -196,7 +197,7 @@ def _ranked(pairs: xr.DataArray, side: str, k: int) -> tuple[list[str], list[lis
     sizes = np.abs(pairs.to_numpy()).sum(axis=1 - axis)
     order = [int(place) for place in np.argsort(-sizes, kind="stable")]
     kept, others = sorted(order[:k]), sorted(order[k:])
-    names = [str(pairs[side].to_numpy()[place]) for place in kept]
+    names = [literal(pairs[side].to_numpy()[place]) for place in kept]
     groups = [[place] for place in kept]
     return ([*names, f"{len(others)} others"], [*groups, others]) if others else (names, groups)
 
@@ -210,7 +211,7 @@ def _lost(rows: pd.DataFrame, *, first: bool) -> list[go.Bar | go.Scatter]:
     """What is lost, and where controls lie."""
     bars = go.Bar(
         x=100 * rows["lost"],
-        y=rows["source"],
+        y=list(map(literal, rows["source"])),
         orientation="h",
         name="lost",
         showlegend=first,
@@ -222,7 +223,7 @@ def _lost(rows: pd.DataFrame, *, first: bool) -> list[go.Bar | go.Scatter]:
     compared = rows.dropna(subset=["control"])
     controls = go.Scatter(
         x=100 * compared["control"],
-        y=compared["source"],
+        y=list(map(literal, compared["source"])),
         mode="markers",
         name="others of<br>its size",
         showlegend=first,

@@ -16,6 +16,7 @@ from ih_lens.viz.frame import frame
 from ih_lens.viz.head_map import cells, undefined_heads
 from ih_lens.viz.head_points import of_each_model
 from ih_lens.viz.measure_names import measure_heading, measure_title
+from ih_lens.viz.plotly_text import literal
 
 _LARGEST, _CELL = 168, 22
 """Pixels: of the longer side of a map, and of a cell in maps that are smaller."""
@@ -68,7 +69,9 @@ def plot_head_mosaic(
             figure.add_trace(trace.update(xaxis=f"x{number}", yaxis=f"y{number}"))
         _put(figure, name, grid, place, number, (width, height))
     frame(figure, f"{measure_heading(measure)} of all heads", width=width, height=height)
-    bar = style.colour_bar(measure_title(next(iter(grids.values()))), len=min(height - _KEY, 260), lenmode="pixels")
+    bar = style.colour_bar(
+        literal(measure_title(next(iter(grids.values())))), len=min(height - _KEY, 260), lenmode="pixels"
+    )
     bar |= {"y": 1 - _KEY / height, "yanchor": "top", "ypad": 0}
     figure.update_layout(coloraxis={**_scale(list(grids.values())), "colorbar": bar})
     return figure
@@ -105,8 +108,8 @@ def _map(name: str, grid: xr.DataArray, *, in_legend: bool) -> list[go.Heatmap |
         z=grid.to_numpy(),
         customdata=[[str(HeadIndex(int(layer), int(head))) for head in heads] for layer in layers],
         coloraxis="coloraxis",
-        name=name,
-        hovertemplate=f"{name} %{{customdata}}: %{{z:.3f}}<extra></extra>",
+        name=literal(name),
+        hovertemplate=f"{literal(name)} %{{customdata}}: %{{z:.3f}}<extra></extra>",
     )
     crosses = undefined_heads(grid, size=max(2, min(5, _LARGEST // max(grid.shape) - 1)))
     return [squares, *(trace.update(showlegend=in_legend, legendgroup="not defined") for trace in crosses)]
@@ -125,7 +128,7 @@ def _put(figure: go.Figure, name: str, grid: xr.DataArray, place: _Place, number
     axes = {"xaxis": {**x, "title": titles["head"]}, "yaxis": {**y, "title": titles["layer"]}}
     figure.update_layout({f"{axis}{number}": settings for axis, settings in axes.items()})
     corner = {"x": across[0], "y": up[1], "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
-    figure.add_annotation(text=name, showarrow=False, font={"size": 12}, yshift=2, **corner)
+    figure.add_annotation(text=literal(name), showarrow=False, font={"size": 12}, yshift=2, **corner)
 
 
 def _scale(grids: list[xr.DataArray]) -> dict[str, object]:

@@ -10,6 +10,7 @@ from ih_lens.viz.frame import frame
 from ih_lens.viz.grid import NOT_MEASURED, Panel, Results, RowLayout, draw_row
 from ih_lens.viz.heat_maps import INDEX_TICKS
 from ih_lens.viz.model_lines import HEIGHT, WIDTH, measured, model_looks
+from ih_lens.viz.plotly_text import literal
 
 _LARGEST_WITH_NUMBERS = 12
 """Indices on an axis up to which the numbers fit into the cells."""
@@ -136,9 +137,9 @@ def plot_in_context_learning_by_early_index(sensitivities: Results, *, late: int
             mode="lines+markers",
             line={"color": look.colour, "dash": look.dash, "width": 1.8},
             marker={"symbol": look.symbol, "size": 6},
-            name=name,
+            name=literal(name),
             showlegend=True,
-            hovertemplate=f"{name}<br>early %{{x}}, late {chosen}<br>%{{y:.3f}} nats<extra></extra>",
+            hovertemplate=f"{literal(name)}<br>early %{{x}}, late {chosen}<br>%{{y:.3f}} nats<extra></extra>",
         )
     figure.update_xaxes(title="early context index (tokens)", type="log", tickvals=INDEX_TICKS)
     figure.update_yaxes(title=f"loss at index {chosen} less that at the early one (nats)")

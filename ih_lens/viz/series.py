@@ -25,6 +25,7 @@ from ih_lens.viz.grid import (
     over_training,
     tokens_elapsed,
 )
+from ih_lens.viz.plotly_text import literal
 
 
 def plot_loss(
@@ -138,7 +139,7 @@ def _line_panel(name: str, values: xr.DataArray | None, what: str, log_tokens: b
         y=shown.to_numpy(),
         mode="lines",
         line={"color": style.LINE, "width": 2},
-        name=name,
+        name=literal(name),
         showlegend=False,
         hovertemplate=f"%{{x}} tokens<br>{what} %{{y:.3f}} nats",
     )

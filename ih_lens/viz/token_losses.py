@@ -1,7 +1,6 @@
 """Losses of single tokens: their change over a text, and their course over training."""
 
 from collections.abc import Sequence
-from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
@@ -23,6 +22,7 @@ from ih_lens.viz.grid import (
     tokens_elapsed,
 )
 from ih_lens.viz.local_html import LocalHTML
+from ih_lens.viz.plotly_text import literal
 from ih_lens.viz.visible_tokens import visible_token
 
 _DASHES = ("solid", "dash", "dot")
@@ -143,7 +143,7 @@ def _signed(value: float) -> str:
 
 
 def _labels(results: Sequence[xr.DataArray], texts: Sequence[str] | None) -> list[str]:
-    """What the legend calls each token; plotly reads labels as HTML."""
+    """What the legend calls each token."""
     places = [_places(values) for values in results]
     if not places or any(found != places[0] for found in places):
         raise InputError("expected the losses of at least one model, and of the same tokens for all models")
@@ -152,9 +152,7 @@ def _labels(results: Sequence[xr.DataArray], texts: Sequence[str] | None) -> lis
     if texts is not None and len(texts) != len(places[0]):
         raise InputError(f"texts: expected {len(places[0])}, one per token, got {len(texts)}")
     several = len({example for example, _ in places[0]}) > 1
-    names = (
-        [""] * len(places[0]) if texts is None else [f"{escape(visible_token(text), quote=False)} " for text in texts]
-    )
+    names = [""] * len(places[0]) if texts is None else [f"{literal(visible_token(text))} " for text in texts]
     return [
         f"{name}({f'example {example}, ' * several}index {index})"
         for name, (example, index) in zip(names, places[0], strict=True)

@@ -12,6 +12,10 @@ from ih_lens.viz import style
 from ih_lens.viz.frame import frame
 from ih_lens.viz.grid import NOT_MEASURED, Band, Bands, Panel, Results, RowLayout, check_names, draw_row, tokens_elapsed
 from ih_lens.viz.model_lines import WIDTH, model_looks
+from ih_lens.viz.plotly_text import literal
+
+_AT = "%{customdata:,} tokens<br>(%{x:.3g}, %{y:.3g}) nats<extra></extra>"
+"""What hovering says of a snapshot."""
 
 
 def plot_token_loss_pca(
@@ -86,7 +90,7 @@ def plot_token_loss_pca_together(
     figure = go.Figure([outline for points, _, inside in paths.values() for outline in _outline(points[inside])])
     for place, (name, look) in enumerate(model_looks(list(paths)).items()):
         points, tokens, _ = paths[name]
-        _point_out(figure, points[-1], name, look.colour, 24 + 15 * place)
+        _point_out(figure, points[-1], literal(name), look.colour, 24 + 15 * place)
         figure.add_scatter(
             x=points[:, 0],
             y=points[:, 1],
@@ -94,9 +98,9 @@ def plot_token_loss_pca_together(
             line={"color": look.colour, "width": 1},
             marker={"color": look.colour, "symbol": look.symbol, "size": 6},
             customdata=tokens,
-            name=name,
+            name=literal(name),
             showlegend=True,
-            hovertemplate=f"{name}<br>%{{customdata:,}} tokens<br>(%{{x:.3g}}, %{{y:.3g}}) nats<extra></extra>",
+            hovertemplate=f"{literal(name)}<br>{_AT}",
         )
     starts = np.array([points[0] for points, _, _ in paths.values()]).mean(axis=0)
     _point_out(figure, starts, "first snapshots", style.TEXT, -28)
@@ -154,7 +158,7 @@ def _path_panel(path: xr.DataArray, band: Band | None) -> Panel:
         customdata=tokens,
         name="snapshots",
         showlegend=False,
-        hovertemplate="%{customdata:,} tokens<br>(%{x:.3g}, %{y:.3g}) nats<extra></extra>",
+        hovertemplate=_AT,
     )
     return Panel([*_outline(points[inside]), snapshots])
 

@@ -11,6 +11,7 @@ from ih_lens.errors import InputError
 from ih_lens.types import HeadIndex
 from ih_lens.viz import style
 from ih_lens.viz.head_lines import depth_key
+from ih_lens.viz.plotly_text import literal
 
 _HEAD_WIDTH = 24
 _MARGIN = {"l": style.LEFT, "r": style.RIGHT, "t": style.TOP, "b": style.BOTTOM + 16}
@@ -84,7 +85,7 @@ def plot_head_intervals(
         tickangle=-60 if of_heads else 0,
         automargin=True,
     )
-    figure.update_yaxes(title=f"{unit}{level}", range=ends)
+    figure.update_yaxes(title=f"{literal(unit)}{level}", range=ends)
     return figure
 
 
@@ -143,7 +144,7 @@ def plot_null_distribution(
     )
     figure.add_trace(of_model, row=2, col=1)
     _lay_out(figure, title, 700, 420)
-    figure.update_xaxes(title=unit, row=2, col=1)
+    figure.update_xaxes(title=literal(unit), row=2, col=1)
     figure.update_yaxes(title="share of draws", row=1, col=1)
     last = max(layers)
     figure.update_yaxes(title="layer", range=[last + 0.7, min(layers) - 0.9], dtick=max(1, last // 6), row=2, col=1)
@@ -158,7 +159,7 @@ def _in_order(values: xr.DataArray, max_heads: int, largest: bool) -> tuple[list
     if not places:
         raise InputError("expected at least one value that is defined, got none")
     if values.dims == ("group",):
-        return places, [str(values["group"].to_numpy()[place]) for place in places], [style.LINE] * len(places)
+        return places, [literal(values["group"].to_numpy()[place]) for place in places], [style.LINE] * len(places)
     if values.dims != ("layer", "head"):
         raise InputError(f"values: expected [layer, head] or [group], got {list(values.dims)}; choose with .isel first")
     heads = [HeadIndex(*map(int, np.unravel_index(place, values.shape))) for place in places]
@@ -201,7 +202,7 @@ def _null_bars(null: xr.DataArray, values: xr.DataArray, flat: list[int], names:
 def _lay_out(figure: go.Figure, title: str, width: int, height: int) -> None:
     figure.update_layout(
         template=style.TEMPLATE,
-        title={"text": title, "x": 0, "xref": "paper", "font": {"size": 15}},
+        title={"text": literal(title), "x": 0, "xref": "paper", "font": {"size": 15}},
         width=width,
         height=height,
         margin=_MARGIN,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import plotly.graph_objects as go
 
@@ -51,7 +52,7 @@ def plot_score_agreement(
         traces = [trace for panel in panels.values() for trace in panel.traces]
         panels = {"all models": Panel(traces, remark=max(panel.remark for panel in panels.values()))}
     parts = {name: list(models.values()) if together else [models[name]] for name in panels}
-    headed = {f"{name}<br>{_correlations(parts[name], x, y)}": panel for name, panel in panels.items()}
+    headed = {name: replace(panel, below=_correlations(parts[name], x, y)) for name, panel in panels.items()}
     first = next(iter(models.values()))
     shared = RowLayout(
         f"{measure_heading(y)} against {measure_name(x)}",

@@ -6,7 +6,6 @@ So which tasks were begun and finished is noted in files that all workers see, a
 """
 
 import logging
-import multiprocessing
 import os
 import pickle
 import threading
@@ -21,7 +20,7 @@ from typing import Any, TypeAlias
 
 import torch
 from joblib import Parallel, delayed
-from joblib.parallel import get_active_backend
+from joblib.parallel import LokyBackend, get_active_backend
 from threadpoolctl import threadpool_limits
 
 from ih_lens.atomic import temporary_folder, writing_into
@@ -125,8 +124,9 @@ def _next(waiting: dict[int, int]) -> list[int]:
 
 def _round(calls: Sequence["_Call"], workers: int | None, report: Callable[[int], object]) -> Exception | None:
     """Make calls of `_run` once; returns what the backend raised if it lost a worker."""
-    client = getattr(get_active_backend()[0], "client", None)
-    parallel = _Reporting(workers, report)
+    backend: Any = get_active_backend()[0]
+    client = getattr(backend, "client", None)
+    parallel = _Reporting(workers, report, _of_every_worker(backend))
     try:
         if client is None:
             parallel(delayed(_run)(*call) for call in calls)
@@ -161,9 +161,9 @@ def _on_dask(client: Any, calls: Sequence["_Call"], report: Callable[[int], obje
 class _Reporting(Parallel):
     """Tells how many tasks are finished, whether or not the backend can hand back results one by one."""
 
-    def __init__(self, workers: int | None, report: Callable[[int], object]) -> None:
+    def __init__(self, workers: int | None, report: Callable[[int], object], options: dict[str, Any]) -> None:
         # in larger batches, a death would cost tasks that were not in flight
-        super().__init__(n_jobs=workers, batch_size=1)  # pyright: ignore[reportArgumentType]
+        super().__init__(n_jobs=workers, batch_size=1, **options)  # pyright: ignore[reportArgumentType]
         self._report = report
 
     def print_progress(self) -> None:
@@ -186,8 +186,7 @@ class _TaskFailed(Exception):
 
 
 def _run(task: Task, notes: "_Notes", index: int) -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None and parent.pid == notes.caller:
+    if os.getppid() == notes.caller:
         _end_with(notes.caller)
     with _one_at_a_time:
         if notes.is_done(index):
@@ -200,6 +199,16 @@ def _run(task: Task, notes: "_Notes", index: int) -> None:
             notes.finish(index)
         except Exception as error:
             raise _TaskFailed(_portable(error), traceback.format_exc()) from error
+
+
+def _of_every_worker(backend: Any) -> dict[str, Any]:
+    """Lets loky's workers end with their command also while they start, and when they never get a task.
+
+    Without it they wait for one five minutes long. Whoever gave workers another start keeps that one.
+    """
+    if not isinstance(backend, LokyBackend) or "initializer" in backend.backend_kwargs:
+        return {}
+    return {"initializer": _end_with, "initargs": (os.getpid(),)}
 
 
 @cache

@@ -19,7 +19,7 @@ from joblib._parallel_backends import ThreadingBackend
 from ih_lens.atomic import temporary_folder
 from ih_lens.errors import InputError, StorageError, WorkerError
 from ih_lens.parallel import Task, run_tasks, torch_threads
-from tests.dying_tasks import begun, fail, kill, outcome, tasks, work
+from tests.dying_tasks import begun, fail, kill, note, outcome, tasks, work
 
 ROOT = Path(__file__).parents[1]
 
@@ -150,6 +150,35 @@ def test_an_interruption_leaves_no_process(tmp_path: Path) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def test_workers_without_a_task_end_with_their_command(tmp_path: Path) -> None:
+    code = (
+        "import signal, sys, pathlib, joblib, multiprocessing; from functools import partial;"
+        "from tests.dying_tasks import work; from ih_lens.parallel import Task, run_tasks;"
+        "folder = pathlib.Path(sys.argv[1]); context = joblib.parallel_config('loky', n_jobs=3); context.__enter__();"
+        "run_tasks([Task('only', partial(work, folder, 'task_only'))], folder=folder);"
+        "print(*(child.pid for child in multiprocessing.active_children()), flush=True); signal.pause()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            assert process.stdout is not None
+            workers = [int(word) for word in process.stdout.readline().split()]
+            assert len(workers) == 3
+            assert begun(tmp_path) == {"task_only": 1}
+            process.kill()
+            wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_workers_that_somebody_else_starts_are_left_as_they_are(tmp_path: Path) -> None:
+    with joblib.parallel_config("loky", n_jobs=2, initializer=note, initargs=(tmp_path, "started")):
+        run_tasks(tasks(tmp_path, work), folder=tmp_path)
+    assert (tmp_path / "started").exists()
+    assert begun(tmp_path) == {f"task_{index}": 1 for index in range(8)}
 
 
 def kill_alone(pid: int, _: int) -> None:

@@ -26,7 +26,7 @@ from ih_lens.measure.head_evaluators._base import AttentionEvaluator, HeadEvalua
 from ih_lens.measure.provenance import provenance
 from ih_lens.models.capabilities import differing_vocabularies, require_causal
 from ih_lens.models.smeared_keys import has_smeared_keys
-from ih_lens.results import HeadScores
+from ih_lens.results import HeadScores, json_safe
 from ih_lens.types import ModelLike
 from ih_lens.validate import finite_weights, one_of
 
@@ -114,6 +114,16 @@ def score_heads(
     )
     spread = HeadSpread.from_tensors(kept.examples, *kept.shape, keep_examples=keep_examples)
     return HeadScores.from_tensors(kept.scores, provenance=origin, attributes=kept.attributes, spread=spread)
+
+
+def default_measures() -> dict[str, dict[str, Any]]:
+    """What `score_heads` measures by default: names, each with its range, if it has one, as its attributes tell it."""
+    ranges = {name: {"range": evaluator.range} for name, evaluator in EVALUATORS.items()}
+    return {
+        **{name: json_safe(found) for name, found in ranges.items()},
+        "ov_copying_eigenvalues": json_safe({"range": _OV_EIGENVALUES["range"]}),
+        "qk_eigenvalue_trace": {},
+    }
 
 
 def chosen_evaluators(

@@ -106,7 +106,10 @@ class Collector:
             description=column.describe(),
             steps=[snapshot.step for snapshot in column.snapshots],
             tokens_elapsed=[snapshot.tokens_elapsed for snapshot in column.snapshots],
-            keys={name: [job.entries[place].key for job in there] for place, name in enumerate(measurements)},
+            keys={
+                name: [(job.entries[place].key, job.entries[place].form) for job in there]
+                for place, name in enumerate(measurements)
+            },
             store=column.store,
             scoring=self.settings.scoring,
         )
@@ -151,7 +154,9 @@ class Collector:
             told = self.missing.setdefault(column.name, {})
             told[f"{last}, induction heads together"] = MissingNotes(column.store.folder).reason(last)
             return None
-        return joint_ablation(model, {kind: AblationLosses(model.read(entry.key)) for kind, entry in kinds.items()})
+        return joint_ablation(
+            model, {kind: AblationLosses(model.read(entry.key, entry.form)) for kind, entry in kinds.items()}
+        )
 
     def _joint_entries(self, model: MeasuredModel, column: Column) -> dict[str, Entry]:
         """Per kind of ablation its entry."""

@@ -18,6 +18,7 @@ from ih_lens.parallel import Task, one_thread_in_numpy, run_tasks, torch_threads
 from ih_lens.progress import progress_bar
 from ih_lens.report.devices import device_for_job
 from ih_lens.report.examples import SharedExamples
+from ih_lens.report.form import Form
 from ih_lens.report.measuring import MEASUREMENTS
 from ih_lens.report.missing import MissingNotes
 from ih_lens.report.settings import TableSettings
@@ -28,9 +29,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Entry:
-    """One measurement of one snapshot: what takes it, and the key by which its store knows it."""
+    """One measurement of one snapshot: the key by which its store knows it, its form there, and what takes it."""
 
     key: str
+    form: Form
     measure: Callable[[HookedTransformer, EvalSet, TableSettings], xr.Dataset]
     n_passes: int
 
@@ -85,7 +87,8 @@ def make_entry(
     }
     key = entry_key(measurement, ingredients)
     n_groups = len(options["heads"]) if "heads" in options else cfg.n_layers * cfg.n_heads
-    return Entry(key, partial(recipe.measure, **options), 1 + n_groups * recipe.sweeps_heads)
+    form = recipe.form(cfg, evals, settings, **options)
+    return Entry(key, form, partial(recipe.measure, **options), 1 + n_groups * recipe.sweeps_heads)
 
 
 def plan(wanted: Iterable[Job]) -> Plan:
@@ -99,7 +102,7 @@ def plan(wanted: Iterable[Job]) -> Plan:
                 continue
             seen.add(path)
             try:
-                stored = job.store.read(entry.key) is not None
+                stored = job.store.read(entry.key, entry.form) is not None
             except DamagedFileError as damage:
                 _log.warning("%s; it is measured again", damage)
                 result.damaged.append(str(path))
@@ -117,7 +120,7 @@ def run_job(job: Job, examples: SharedExamples, settings: TableSettings) -> int:
     A snapshot whose weights cannot be had, or give NaN or infinity, is noted and left out.
     """
     # a job is run again if its worker died, or was only thought dead
-    missing = [entry for entry in job.entries if not job.store.holds(entry.key)]
+    missing = [entry for entry in job.entries if not job.store.holds(entry.key, entry.form)]
     notes = MissingNotes(job.store.folder)
     try:
         if missing:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import starmap
 from typing import Any
 
 import xarray as xr
@@ -11,6 +12,7 @@ from ih_lens.analysis.head_types import head_types
 from ih_lens.analysis.in_context_learning import in_context_learning_score
 from ih_lens.analysis.phase_change import PhaseChange, phase_change
 from ih_lens.errors import DamagedFileError
+from ih_lens.report.form import Form
 from ih_lens.report.store import MeasurementStore
 from ih_lens.results import AblationLosses, HeadScores, TokenLosses, label_snapshots, stack_snapshots
 
@@ -24,7 +26,8 @@ class MeasuredModel:
         description: what it is (layers, heads, seed, ...), ready for JSON.
         steps: optimizer steps of its snapshots, ascending.
         tokens_elapsed: training tokens seen by each snapshot.
-        keys: per measurement, the store's key for each snapshot; a measurement that was not taken is absent.
+        keys: per measurement, the store's key for each snapshot and the form of what lies there; a measurement that
+            was not taken is absent.
         store: where they lie.
         scoring: `early`, `late` and `window` of the in-context learning score.
     """
@@ -33,7 +36,7 @@ class MeasuredModel:
     description: Mapping[str, Any]
     steps: Sequence[int]
     tokens_elapsed: Sequence[int]
-    keys: Mapping[str, Sequence[str]]
+    keys: Mapping[str, Sequence[tuple[str, Form]]]
     store: MeasurementStore
     scoring: Mapping[str, int]
 
@@ -80,13 +83,13 @@ class MeasuredModel:
         joined = xr.concat(plain, dim="snapshot", combine_attrs="drop_conflicts")
         return label_snapshots(joined, self.steps, self.tokens_elapsed)
 
-    def read(self, key: str) -> xr.Dataset:
+    def read(self, key: str, form: Form) -> xr.Dataset:
         """One entry of the store, which was there when the table was planned."""
-        entry = self.store.read(key)
+        entry = self.store.read(key, form)
         if entry is None:
             raise DamagedFileError(f"{self.store.path(key)} vanished while the table was made; make it again")
         return entry
 
     def entries(self, measurement: str) -> Iterator[xr.Dataset]:
         """What one measurement stored for each snapshot."""
-        yield from map(self.read, self.keys[measurement])
+        yield from starmap(self.read, self.keys[measurement])

@@ -19,6 +19,7 @@ from safetensors.numpy import save
 from ih_lens.atomic import clear_temporaries, write_bytes
 from ih_lens.errors import DamagedFileError
 from ih_lens.reading import parse_json, read_tensors_and_texts, shown
+from ih_lens.report.form import Form
 
 _FORMAT = "ih_lens measurement 1"
 
@@ -60,18 +61,27 @@ class MeasurementStore:
         return self.folder / f"{key}.safetensors"
 
     def write(self, key: str, dataset: xr.Dataset) -> None:
-        """Keep a data set under a key, atomically."""
-        write_bytes(self.path(key), _pack(key, dataset))
+        """Keep a data set under a key, atomically; what killed writers left stays until `clear_temporaries`."""
+        write_bytes(self.path(key), _pack(key, dataset), clear=False)
 
-    def read(self, key: str) -> xr.Dataset | None:
+    def read(self, key: str, form: Form | None = None) -> xr.Dataset | None:
         """The data set under a key, None if there is none.
 
+        Args:
+            key: its name.
+            form: what the measurement of that name must look like; None for any.
+
         Raises:
-            DamagedFileError: if the entry is truncated, altered or something else.
+            DamagedFileError: if the entry is truncated, altered or something else, or of another form.
         """
         path = self.path(key)
+        if not os.path.lexists(path):
+            return None
         try:
-            return _unpack(key, path) if os.path.lexists(path) else None
+            found = _unpack(key, path)
+            if form is not None:
+                form.require(found)
+            return found
         except (DamagedFileError, KeyError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise DamagedFileError(
                 f"the stored measurement {path} is damaged ({shown(error)}); delete it and measure again"
@@ -83,10 +93,10 @@ class MeasurementStore:
             for place in (self.folder, *filter(Path.is_dir, self.folder.iterdir())):
                 clear_temporaries(place)
 
-    def holds(self, key: str) -> bool:
+    def holds(self, key: str, form: Form | None = None) -> bool:
         """Whether a whole entry is there."""
         try:
-            return self.read(key) is not None
+            return self.read(key, form) is not None
         except DamagedFileError:
             return False
 

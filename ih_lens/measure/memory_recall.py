@@ -79,10 +79,10 @@ def memory_recall(
     if earlier.layer >= later.layer:
         raise InputError(f"previous: expected a head of a layer before that of {later}, got {earlier}")
     ids = _chosen(model, tokens, at_least("n_tokens", n_tokens, 1), seed)
-    n_pos = model.cfg.n_ctx if n_pos is None else min(at_least("n_pos", n_pos, 2), model.cfg.n_ctx)
+    n_asked: int = model.cfg.n_ctx if n_pos is None else min(at_least("n_pos", n_pos, 2), model.cfg.n_ctx)
     with fastest_float32():
-        recalled = [_position(model, earlier, n_pos), _key(model, later, earlier, ids), _output(model, later, ids)]
-    chance = [float((1 / torch.arange(2, n_pos + 1)).mean()), 1 / len(ids), 1 / len(ids)]
+        recalled = [_position(model, earlier, n_asked), _key(model, later, earlier, ids), _output(model, later, ids)]
+    chance = [float((1 / torch.arange(2, n_asked + 1)).mean()), 1 / len(ids), 1 / len(ids)]
     attributes = provenance(
         model,
         measure="memory_recall",
@@ -95,7 +95,7 @@ def memory_recall(
     )
     labels: dict[str, Any] = {"memory": list(MEMORIES)}
     found = xr.DataArray(recalled, labels, ("memory",), "memory_recall", json_safe(attributes))
-    return found.assign_coords(chance=("memory", chance), n=("memory", [n_pos - 1, len(ids), len(ids)]))
+    return found.assign_coords(chance=("memory", chance), n=("memory", [n_asked - 1, len(ids), len(ids)]))
 
 
 def _chosen(model: ModelLike, tokens: Tensor | Sequence[int] | None, n_tokens: int, seed: int) -> Int[Tensor, "token"]:

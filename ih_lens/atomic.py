@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import time
 import uuid
@@ -22,6 +23,8 @@ from ih_lens.errors import StorageError
 
 TEMPORARY_PREFIX = ".tmp-"
 _LOCK_SUFFIX = ".lock"
+_TEMPORARY_NAME = re.compile(re.escape(TEMPORARY_PREFIX) + r"(.+)-[0-9a-f]{6}-[0-9a-f]{8}(?:\.lock)?", re.DOTALL)
+"""What it becomes, on which machine, and a number; a file of another form is somebody else's."""
 _THIS_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 _SECONDS_ELSEWHERE = 24 * 3600
 """Some file systems keep locks to one machine, so what another one writes is taken for left only when it is so old."""
@@ -58,15 +61,21 @@ def writing_into(folder: Path) -> Generator[None]:
         ) from error
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, clear: bool = True) -> None:
     """Write a file in one step, making its folder if need be.
+
+    Args:
+        path: its name.
+        content: of the file.
+        clear: remove what killed writers of this file left, for which the whole folder is looked through. Who writes
+            thousands of files into one folder does that once, by `clear_temporaries`.
 
     Raises:
         StorageError: if the folder cannot be written.
     """
     with writing_into(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary(path) as temporary:
+        with _temporary(path, clear=clear) as temporary:
             temporary.write_bytes(content)
             _sync(temporary)
             os.replace(temporary, path)
@@ -139,23 +148,25 @@ def clear_temporaries(folder: Path, name: str = "") -> None:
         folder: where.
         name: only what was to become a file or folder of this name.
     """
-    start = TEMPORARY_PREFIX + (f"{name}-" if name else "")
     with suppress(FileNotFoundError):
-        for found in [entry.name for entry in os.scandir(folder) if entry.name.startswith(start)]:
-            _remove_if_left(folder / found.removesuffix(_LOCK_SUFFIX))
+        for found in [entry.name for entry in os.scandir(folder) if entry.name.startswith(TEMPORARY_PREFIX)]:
+            of = _TEMPORARY_NAME.fullmatch(found)
+            if of and name in ("", of[1]):
+                _remove_if_left(folder / found.removesuffix(_LOCK_SUFFIX))
 
 
 @contextmanager
-def _temporary(path: Path) -> Generator[Path]:
+def _temporary(path: Path, *, clear: bool = True) -> Generator[Path]:
     """A name for something that becomes a file or folder; whatever bears it in the end is removed."""
-    clear_temporaries(path.parent, path.name)
+    if clear:
+        clear_temporaries(path.parent, path.name)
     while True:
         temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}-{_THIS_MACHINE}-{uuid.uuid4().hex[:8]}"
         lock = os.open(_lock_of(temporary), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            _lock(lock)
+            _lock(lock, wait=True)
             if not os.fstat(lock).st_nlink:
-                continue  # somebody who clears found it before it was locked
+                continue  # somebody who clears held it first, and removed it
             try:
                 yield temporary
             finally:
@@ -182,10 +193,10 @@ def _remove_if_left(temporary: Path) -> None:
         os.close(lock)
 
 
-def _lock(descriptor: int) -> bool:
+def _lock(descriptor: int, *, wait: bool = False) -> bool:
     """Hold an open file for this process, if that can be done: not all file systems have locks."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         return False
     return True

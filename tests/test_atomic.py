@@ -1,15 +1,18 @@
 """Files and folders appear whole or not at all, and nothing is left lying about."""
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from ih_lens.atomic import (
+    _THIS_MACHINE,
     clear_temporaries,
     new_folder,
     temporary_folder,
@@ -98,6 +101,45 @@ def test_who_works_in_a_folder_clears_it(tmp_path: Path) -> None:
     with temporary_folder(tmp_path) as living:
         assert sorted(place.name for place in tmp_path.iterdir()) == [living.name, f"{living.name}.lock"]
     assert not list(tmp_path.iterdir())
+
+
+def test_what_others_called_temporary_stays(tmp_path: Path) -> None:
+    _killed_while_writing(tmp_path)
+    names = [".tmp-", ".tmp-notes", ".tmp-notes.lock", ".tmp-page.html-mine", "page-abcdef-12345678"]
+    for name in names:
+        (tmp_path / name).touch()
+    clear_temporaries(tmp_path)
+    assert sorted(place.name for place in tmp_path.iterdir()) == sorted(names)
+
+
+def test_a_name_that_goes_on_like_another_is_not_cleared_with_it(tmp_path: Path) -> None:
+    _killed_while_writing(tmp_path)
+    (tmp_path / "table").mkdir()
+    (tmp_path / ".tmp-table-2-abcdef-12345678").touch()
+    clear_temporaries(tmp_path, "table")
+    assert (tmp_path / ".tmp-table-2-abcdef-12345678").exists()
+    assert not list(tmp_path.glob(f".tmp-table-{_THIS_MACHINE}-*"))
+
+
+def test_a_writer_whose_lock_is_found_before_it_is_held_takes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Path] = []
+
+    def lock_late(descriptor: int, operation: int) -> None:
+        if not found:  # somebody who clears has it in this moment, and removes it only then
+            found.extend(tmp_path.glob("*.lock"))
+            other = os.open(found[0], os.O_RDWR)
+            flock(other, fcntl.LOCK_EX)
+            threading.Timer(0.2, lambda: (found[0].unlink(), os.close(other))).start()
+        flock(descriptor, operation)
+
+    flock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    with new_folder(tmp_path / "table") as living:
+        assert found
+        assert found[0] != living.with_name(f"{living.name}.lock")
+        assert living.with_name(f"{living.name}.lock").exists()
 
 
 def test_another_machine_is_given_a_day(tmp_path: Path) -> None:

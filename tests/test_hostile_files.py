@@ -309,6 +309,7 @@ def test_json_of_other_encodings_is_refused() -> None:
         {"dtype": "int64"},
         {"dtype": "load"},
         {"n_key_value_heads": 3},
+        {"rotary_dim": 10**6},
     ],
 )
 def test_configurations_that_do_not_fit_the_weights_take_no_memory(copied: Path, changes: dict[str, Any]) -> None:

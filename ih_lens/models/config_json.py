@@ -76,6 +76,8 @@ def _check_values(fields: dict[str, Any], path: Path | None) -> None:
     known = attn_types is None or wrong or set(attn_types) <= {"global", "local"}
     if not known or (attn_types is not None and not wrong and len(attn_types) != fields["n_layers"]):
         wrong.append("attn_types")
+    if not wrong and (fields.get("rotary_dim") or 0) > fields["d_head"]:  # of tables that no weight is held against
+        wrong.append("rotary_dim")
     if wrong:
         raise DamagedFileError(
             f"{path}: in the configuration, {wrong[0]} is {shown(fields.get(wrong[0]))}; restore it from a copy"

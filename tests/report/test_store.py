@@ -32,6 +32,19 @@ def test_an_entry_comes_back_identical(tmp_path: Path) -> None:
     assert {name: back[name].dtype for name in back} == {name: example()[name].dtype for name in example()}
 
 
+def test_writing_does_not_look_through_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MeasurementStore(tmp_path)
+    left = tmp_path / f".tmp-{KEY}-abcdef-12345678"
+    left.touch()
+    with monkeypatch.context() as watched:  # else ten thousand entries would cost as many listings of all of them
+        for name in ("scandir", "listdir"):
+            watched.setattr(os, name, lambda *_: pytest.fail("looked through the folder"))
+        store.write(KEY, example())
+    assert left.exists()
+    store.clear_temporaries()
+    assert not left.exists()
+
+
 def test_keys_differ_with_every_ingredient_and_not_with_their_order() -> None:
     assert entry_key("losses", {"a": 1, "b": 2}) == entry_key("losses", {"b": 2, "a": 1})
     keys = {entry_key("losses", {"a": 1}), entry_key("losses", {"a": 2}), entry_key("ablation", {"a": 1})}

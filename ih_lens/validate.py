@@ -172,6 +172,22 @@ def _is_finite(values: Tensor) -> bool:
     return bool(values.sum().isfinite()) or all(bool(extreme.isfinite()) for extreme in values.aminmax())
 
 
+def chosen_context_indices(n_pos: int, *, early: int | None, late: int | None) -> dict[str, int]:
+    """The two indices of the in-context learning score by name: as given, and by default where one is None.
+
+    Raises:
+        InputError: if one is not given, and the context is too short for a default.
+
+    Examples:
+        >>> chosen_context_indices(512, early=20, late=None)
+        {'early': 20, 'late': 500}
+    """
+    if early is not None and late is not None:
+        return {"early": early, "late": late}
+    default = default_context_indices(n_pos)
+    return {"early": default[0] if early is None else early, "late": default[1] if late is None else late}
+
+
 def default_context_indices(n_pos: int) -> tuple[int, int]:
     """The two indices (early, late) of the in-context learning score for examples of `n_pos` tokens.
 

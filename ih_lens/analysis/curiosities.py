@@ -17,7 +17,7 @@ from ih_lens.errors import InputError
 from ih_lens.estimates import Estimate
 from ih_lens.results import AblationLosses, HeadScores, TokenLosses
 from ih_lens.types import HeadIndex
-from ih_lens.validate import default_context_indices
+from ih_lens.validate import chosen_context_indices
 
 COLUMNS = ["curiosity", "head", "step", "value", "stderr", "reference", "prefix_matching", "copying", "type", "about"]
 REVERSING = "reverses the phase change without being an induction head"
@@ -105,7 +105,8 @@ def curiosities(
     on_vector: Estimate | str = "needs ablated"
     if ablated is not None:
         end, last = _last_losses(losses), _last_ablations(ablated)
-        indices: dict[str, Any] = _indices(losses, late, early)
+        n_pos = losses.dataset.sizes["context_index"] + 1
+        indices: dict[str, Any] = {**chosen_context_indices(n_pos, early=early, late=late)}
         on_score = ablation_effects(last, end, on="in_context_learning", **indices)
         on_vector = _effects_on_vector(last, end, losses, change)
     return find_curiosities(scores, losses, on_score, on_vector, context_free, limits, width=width)
@@ -257,9 +258,3 @@ def _last_ablations(ablated: AblationLosses) -> AblationLosses:
         raise InputError("ablated: expected every head ablated by itself, [layer, head]; leave out heads=")
     has_snapshots = "snapshot" in ablated.dataset.dims
     return AblationLosses(ablated.dataset.isel(snapshot=-1)) if has_snapshots else ablated
-
-
-def _indices(losses: TokenLosses, late: int | None, early: int | None) -> dict[str, int]:
-    """The two context indices of the score."""
-    default = default_context_indices(losses.dataset.sizes["context_index"] + 1)
-    return {"early": default[0] if early is None else early, "late": default[1] if late is None else late}

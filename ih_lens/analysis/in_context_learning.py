@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 
 from ih_lens.analysis.pairing import check_ablation, check_pair
+from ih_lens.analysis.spread import standard_error_over_examples
 from ih_lens.errors import InputError
 from ih_lens.results import AblationLosses, TokenLosses
 from ih_lens.validate import at_least, default_context_indices
@@ -47,7 +48,7 @@ def in_context_learning_score(
         score = _mean_around(means, late, window) - _mean_around(means, early, window)
         stderr = xr.full_like(score, np.nan)
     else:
-        score, stderr = differences.mean("example", skipna=False), _standard_error(differences)
+        score, stderr = differences.mean("example", skipna=False), standard_error_over_examples(differences)
     return _labelled(score, stderr, losses, "loss at late minus loss at early, mean over examples", parameters)
 
 
@@ -82,7 +83,7 @@ def in_context_learning_difference(
     score = in_context_learning_score(first, **settings) - in_context_learning_score(second, **settings)
     ours, theirs = (example_differences(losses, early, late, window) for losses in (first, second))
     paired = None if ours is None or theirs is None else ours - theirs
-    stderr = xr.full_like(score, np.nan) if paired is None else _standard_error(paired)
+    stderr = xr.full_like(score, np.nan) if paired is None else standard_error_over_examples(paired)
     return _labelled(score, stderr, first, "difference of in-context learning scores, first minus second", settings)
 
 
@@ -152,14 +153,6 @@ def _mean_around(values: xr.DataArray, index: int, window: int) -> xr.DataArray:
     """Mean over the context indices within `window` of `index`."""
     held = values["context_index"].to_numpy()
     return values.isel(context_index=np.flatnonzero(np.abs(held - index) <= window)).mean("context_index", skipna=False)
-
-
-def _standard_error(differences: xr.DataArray) -> xr.DataArray:
-    """Of the mean over examples; NaN for a single one."""
-    n_examples = differences.sizes["example"]
-    if n_examples < 2:
-        return xr.full_like(differences.isel(example=0, drop=True), np.nan)
-    return differences.std("example", ddof=1, skipna=False) / np.sqrt(n_examples)
 
 
 def _check_held(losses: TokenLosses, early: int, late: int, window: int) -> None:

@@ -5,6 +5,7 @@ import xarray as xr
 
 from ih_lens.analysis.pairing import check_pair
 from ih_lens.analysis.slopes import local_slopes
+from ih_lens.analysis.spread import standard_error_over_examples
 from ih_lens.errors import InputError
 from ih_lens.results import TokenLosses
 
@@ -118,10 +119,6 @@ def loss_derivative(losses: TokenLosses | xr.DataArray, *, span: int | float = 0
 
 def _mean_over_examples(values: xr.DataArray, losses: TokenLosses, definition: str) -> xr.DataArray:
     """The mean with its standard error (NaN for a single example) and provenance."""
-    n_examples = values.sizes["example"]
-    mean = values.mean("example", skipna=False)
-    stderr = xr.full_like(mean, np.nan)
-    if n_examples > 1:
-        stderr = values.std("example", ddof=1, skipna=False) / np.sqrt(n_examples)
+    mean, stderr = values.mean("example", skipna=False), standard_error_over_examples(values)
     attributes = {**losses.attrs, "definition": definition, "unit": "nats"}
     return mean.assign_coords(stderr=stderr.variable).rename("loss").assign_attrs(attributes)

@@ -8,14 +8,13 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from ih_lens.analysis.loss_curves import loss_curve
+from ih_lens.analysis.spread import scatter
 from ih_lens.errors import InputError
 from ih_lens.results import TokenLosses
 from ih_lens.statistics import standard_error
 from ih_lens.validate import at_least
 
 COLUMNS = ["step", "tokens_elapsed", "height", "stderr", "scatters", "loss", "baseline", "n_snapshots", "recovered"]
-_TO_DEVIATION = 1.4826 / 6**0.5
-"""From the median magnitude of second differences to the standard deviation of what they were taken of, if normal."""
 
 
 def loss_spikes(
@@ -66,9 +65,9 @@ def loss_spikes(
     middle = _medians(values, width)
     baseline = values[middle]
     heights = values - baseline
-    scatter = _TO_DEVIATION * float(np.median(np.abs(np.diff(values, 2))))
+    noise = scatter(values)
     errors = np.full(len(values), np.nan) if examples is None else standard_error((examples - examples[middle]).T)
-    is_high = (heights > 0) & (heights >= min_scatters * scatter) & (heights >= min_share * np.ptp(baseline))
+    is_high = (heights > 0) & (heights >= min_scatters * noise) & (heights >= min_share * np.ptp(baseline))
     is_high &= ~(heights < min_stderrs * errors)  # where it is unknown, nothing is asked of it
     steps, elapsed = _labels(curve, "step", np.arange(len(values))), _labels(curve, "tokens_elapsed", np.nan)
     rows: list[list[float]] = []
@@ -76,12 +75,12 @@ def loss_spikes(
         top = int(run[heights[run].argmax()])
         after = np.flatnonzero(values[top:] <= baseline[top] + heights[top] / 10)
         recovered = steps[top + after[0]] if len(after) else np.nan
-        scatters = heights[top] / scatter if scatter else np.inf
+        scatters = heights[top] / noise if noise else np.inf
         at_top = [steps[top], elapsed[top], heights[top], errors[top], scatters, values[top], baseline[top]]
         rows.append([float(number) for number in (*at_top, len(run), recovered)])
     found = pd.DataFrame(rows, columns=COLUMNS, dtype=float).astype({"n_snapshots": int})
     settings = {"min_scatters": min_scatters, "min_share": min_share, "min_stderrs": min_stderrs}
-    found.attrs = {"width": width, **settings, "scatter": scatter}
+    found.attrs = {"width": width, **settings, "scatter": noise}
     return found
 
 

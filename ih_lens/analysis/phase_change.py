@@ -10,6 +10,7 @@ import xarray as xr
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from ih_lens.analysis.spread import scatter
 from ih_lens.errors import InputError
 from ih_lens.validate import one_of
 
@@ -145,15 +146,7 @@ def _standard_errors(
     if (errors < 0).any():
         raise InputError(f"stderr: expected standard errors of at least 0, got {errors.tolist()}")
     errors = np.broadcast_to(errors, values.shape)
-    return np.where(np.isnan(errors), _scatter(values), errors)
-
-
-def _scatter(values: Float[np.ndarray, "snapshot"]) -> float:
-    """Standard deviation of independent noise in the scores, from second differences, which a trend hardly moves."""
-    if len(values) < MIN_SNAPSHOTS:
-        return 0.0
-    to_deviation = 1.4826 / np.sqrt(6)  # median magnitude to deviation of a normal, then the weights 1, -2, 1
-    return float(np.median(np.abs(np.diff(values, 2))) * to_deviation)
+    return np.where(np.isnan(errors), scatter(values) if len(values) >= MIN_SNAPSHOTS else 0.0, errors)
 
 
 def _median_of_three(values: Float[np.ndarray, "snapshot"]) -> Float[np.ndarray, "snapshot"]:

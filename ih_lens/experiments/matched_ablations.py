@@ -17,7 +17,7 @@ from ih_lens.measure.ablate_heads import ablate_heads
 from ih_lens.measure.head_output_norms import head_output_norms
 from ih_lens.measure.token_losses import token_losses
 from ih_lens.types import HeadGroup, HeadIndex, ModelLike
-from ih_lens.validate import at_least, default_context_indices, head_groups, one_of
+from ih_lens.validate import at_least, chosen_context_indices, head_groups, one_of
 
 MATCHES = ("layer", "norm")
 Group = tuple[HeadIndex, ...]
@@ -120,7 +120,7 @@ def matched_ablations(
     generator = np.random.default_rng(seed)
     drawn = [groups_like(group, shape, n_draws, generator, norms=norms, n_nearest=n_nearest) for group in groups]
     everything = list(dict.fromkeys([*groups, *(other for others in drawn for other in others)]))
-    indices = {} if on == "loss" else _indices(evals, early, late)
+    indices = {} if on == "loss" else chosen_context_indices(evals.n_pos, early=early, late=late)
     settings: dict[str, Any] = {"at_indices": [*indices.values()] or None, "window": window}
     settings |= {"batch_size": batch_size, "progress": progress}
     losses = token_losses(model, evals, **settings)
@@ -131,12 +131,6 @@ def matched_ablations(
     effects = ablation_effects(ablated, losses, **reading)
     about = {"match": match, "on": on, "kind": kind, "replace": replace, "seed": seed}
     return _labelled(effects, groups, drawn, norms, about)
-
-
-def _indices(evals: EvalSet, early: int | None, late: int | None) -> dict[str, int]:
-    """The two context indices of the in-context learning score."""
-    default = default_context_indices(evals.n_pos)
-    return {"early": default[0] if early is None else early, "late": default[1] if late is None else late}
 
 
 def groups_like(

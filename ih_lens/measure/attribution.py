@@ -128,6 +128,21 @@ def attributable_tokens(model: ModelLike, tokens: Tensor) -> Int[Tensor, "exampl
     return tokens
 
 
+def attribution_obstacle(model: ModelLike, tokens: Int[Tensor, "example pos"]) -> str | None:
+    """Why this model's logits cannot be attributed to its heads; None where they can.
+
+    Raises:
+        CapabilityError: if it does not predict each token from those before it.
+        InputError: if the weights or tokens cannot be used.
+    """
+    measurable_tokens(model, tokens, min_length=2)
+    try:
+        attributable_tokens(model, tokens)
+    except CapabilityError as obstacle:
+        return str(obstacle)
+    return None
+
+
 def _attribute_batch(
     model: ModelLike,
     tokens: Int[Tensor, "batch pos"],

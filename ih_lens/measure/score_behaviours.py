@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ih_lens.errors import CapabilityError, InputError
+from ih_lens.errors import InputError
 from ih_lens.head_spread import HeadSpread
 from ih_lens.measure.attention import attention_window, forward_used
-from ih_lens.measure.attribution import attributable_tokens
+from ih_lens.measure.attribution import attribution_obstacle
 from ih_lens.measure.behaviours import BEHAVIOURS
 from ih_lens.measure.behaviours._base import TARGETS, Behaviour, BehaviourText, BehaviourTexts
 from ih_lens.measure.behaviours.reading import ATTRIBUTION, ATTRIBUTION_ANYWHERE, Found, padded_tokens, read_texts
@@ -107,7 +107,7 @@ def _measure(
     model: ModelLike, behaviour: Behaviour, made: BehaviourTexts, batch_size: int | None
 ) -> dict[str, tuple[Float[Tensor, "example layer head_index"], dict[str, Any]]]:
     """Each measure of one behaviour: what every example gave, and its attributes."""
-    obstacle = _attribution_obstacle(model, made.texts)
+    obstacle = attribution_obstacle(model, padded_tokens(model, made.texts))
     found = read_texts(model, made.texts, attributed=obstacle is None, batch_size=batch_size)
     control = read_texts(model, made.controls, attributed=obstacle is None, batch_size=batch_size)
     measures = {**_with_baseline("", TARGETS, found, control), **_attributions(found, control)}
@@ -165,15 +165,6 @@ def _about(behaviour: Behaviour, name: str, made: BehaviourTexts) -> dict[str, A
     return (
         {"definition": definition, "unit": "logits"} if limits is None else {"definition": definition, "range": limits}
     )
-
-
-def _attribution_obstacle(model: ModelLike, texts: Sequence[BehaviourText]) -> str | None:
-    """Why this model's logits cannot be attributed to its heads; None where they can."""
-    try:
-        attributable_tokens(model, padded_tokens(model, texts))
-    except CapabilityError as obstacle:
-        return str(obstacle)
-    return None
 
 
 def _out_of_reach(model: ModelLike, texts: Sequence[BehaviourText]) -> list[int]:

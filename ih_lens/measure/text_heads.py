@@ -7,14 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ih_lens.errors import CapabilityError
-from ih_lens.measure.attention import measurable_tokens, visit_attention
-from ih_lens.measure.attribution import (
-    attributable_tokens,
-    next_token_reads,
-    unscaled_attribution,
-    watch_final_scale,
-)
+from ih_lens.measure.attention import visit_attention
+from ih_lens.measure.attribution import next_token_reads, unscaled_attribution, watch_final_scale
 from ih_lens.measure.fused_attention import FINAL_SCALE, LayerAttention
 from ih_lens.models.effective import unembedding_columns
 from ih_lens.types import ModelLike
@@ -36,21 +30,6 @@ class HeadRows:
     first_dest: int
     pattern: Float[Tensor, "head_index dest src"]
     attribution: Float[Tensor, "head_index attributed_dest attributed_src"] | None
-
-
-def attribution_obstacle(model: ModelLike, tokens: Int[Tensor, "example pos"]) -> str | None:
-    """Why this model's logits cannot be attributed to its heads; None where they can.
-
-    Raises:
-        CapabilityError: if it does not predict each token from those before it.
-        InputError: if the weights or tokens cannot be used.
-    """
-    measurable_tokens(model, tokens, min_length=2)
-    try:
-        attributable_tokens(model, tokens)
-    except CapabilityError as obstacle:
-        return str(obstacle)
-    return None
 
 
 def visit_text_heads(

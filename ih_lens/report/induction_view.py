@@ -9,8 +9,9 @@ from torch import Tensor
 from ih_lens.data.start_tokens import choose_start_token
 from ih_lens.data.text_examples import text_encoder
 from ih_lens.errors import InputError
+from ih_lens.measure.attribution import attribution_obstacle
 from ih_lens.measure.provenance import provenance
-from ih_lens.measure.text_heads import attribution_obstacle, visit_text_heads
+from ih_lens.measure.text_heads import visit_text_heads
 from ih_lens.models.token_texts import token_texts
 from ih_lens.progress import progress_bar
 from ih_lens.report.text_heads import TextHeadCollector

@@ -6,7 +6,7 @@ from typing import Any
 from ih_lens.errors import InputError
 from ih_lens.measure.ablation import ABLATIONS
 from ih_lens.measure.ablation.replacements import REPLACEMENTS
-from ih_lens.validate import at_least, context_indices, default_context_indices, device_of, one_of, seed_of
+from ih_lens.validate import at_least, chosen_context_indices, context_indices, device_of, one_of, seed_of
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,7 @@ class TableSettings:
         Raises:
             InputError: if an index lies outside the examples, or early is not before late.
         """
-        early, late = self.early, self.late
-        if early is None or late is None:
-            default = default_context_indices(n_pos)
-            early, late = default[0] if early is None else early, default[1] if late is None else late
+        early, late = chosen_context_indices(n_pos, early=self.early, late=self.late).values()
         context_indices((early, late), n_pos)
         if early >= late:
             raise InputError(f"early must lie before late, got early={early} and late={late}; exchange them")

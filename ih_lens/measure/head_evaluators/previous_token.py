@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ih_lens.data.random_tokens import repeated_random_tokens
 from ih_lens.measure.attention import AttentionReduction, attention_window, measurable_tokens, measure_attention
 from ih_lens.measure.fused_attention import LayerAttention
-from ih_lens.measure.head_evaluators._base import AttentionEvaluator, fitting_length, layers_named
+from ih_lens.measure.head_evaluators._base import layers_named
+from ih_lens.measure.head_evaluators._repeated import RepeatedTokensEvaluator
 from ih_lens.types import ModelLike
 from ih_lens.validate import token_batch
 
@@ -40,34 +40,20 @@ def previous_token_score(
 
 
 @dataclass(frozen=True)
-class PreviousTokenEvaluator(AttentionEvaluator):
+class PreviousTokenEvaluator(RepeatedTokensEvaluator):
     """Previous-token attention on text, or on repeated random tokens where there is no text."""
 
     name: ClassVar[str] = "previous_token"
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     definition: ClassVar[str] = "attention from each position to the one before it; mean over positions and examples"
-    settings: ClassVar[tuple[str, ...]] = ("length", "repeats", "n_examples", "bos")
     uses_text: ClassVar[bool] = True
     follows_tokens: ClassVar[bool] = False
-
-    length: int = 25
-    repeats: int = 4
-    n_examples: int = 10
-    bos: int | str | None = "auto"
-
-    def fitted(self, model: ModelLike) -> "PreviousTokenEvaluator":
-        """With a period that fits the model's context as often as it is repeated."""
-        return self.configured(length=fitting_length(model, self.length, self.repeats, self.bos))
 
     def tokens(
         self, model: ModelLike, *, seed: int = 0, text: Int[Tensor, "text_example text_pos"] | None = None
     ) -> Int[Tensor, "example pos"]:
         """The text; without one, the repeated random tokens that prefix matching is measured on."""
-        if text is not None:
-            return text
-        return repeated_random_tokens(
-            model, length=self.length, repeats=self.repeats, n_examples=self.n_examples, seed=seed, bos=self.bos
-        )
+        return super().tokens(model, seed=seed) if text is None else text
 
     def undefined(self, model: ModelLike, tokens: Int[Tensor, "example pos"]) -> str | None:  # noqa: ARG002
         """Heads that see their own position only have no score."""

@@ -3,9 +3,11 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 import ih_lens as ih
+from ih_lens.models.fused_forward import final_residual, require_fused_forward
 
 _SIZES: dict[str, Any] = {
     "n_layers": 2,
@@ -68,3 +70,9 @@ def random_tokens(model: HookedTransformer, n_examples: int = 3, length: int = 2
     """Uniform token ids, with repeats."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, model.cfg.d_vocab, (n_examples, length), generator=generator)
+
+
+def fused_logits(model: HookedTransformer, tokens: torch.Tensor) -> torch.Tensor:
+    """Logits of the forward pass without hooks, of which the package itself needs the loss only."""
+    require_fused_forward(model)
+    return F.linear(final_residual(model, tokens), model.unembed.W_U.T, model.unembed.b_U)

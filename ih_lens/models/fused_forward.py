@@ -52,52 +52,37 @@ _ABSENT = {
 """What is not covered, each with how to see that a configuration has it."""
 
 
-def fused_logits(model: HookedTransformer, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
-    """Logits of the model, differentiable in its parameters; no hook runs.
-
-    Agrees with `model(tokens)` up to rounding. Attention patterns are never formed, so time and memory grow less
-    with the context.
-
-    Args:
-        model: attention-only or with (gated) MLPs; LayerNorm, RMSNorm or none, folded or not; standard,
-            shortformer, rotary or ALiBi positions; grouped queries, local attention and smeared keys included.
-        tokens: ids, on the model's device.
-
-    Raises:
-        CapabilityError: for an architecture that has more than this.
-
-    Examples:
-        >>> model = build_model(attention_only(n_layers=2))
-        >>> torch.allclose(fused_logits(model, tokens), model(tokens), atol=1e-4)
-        True
-    """
-    require_fused_forward(model)
-    return F.linear(_before_unembedding(model, tokens), model.unembed.W_U.T, model.unembed.b_U)
-
-
 def fused_loss(
     model: HookedTransformer, tokens: Int[Tensor, "batch pos"], predicted: Sequence[int] | None = None
 ) -> Float[Tensor, ""]:
     """The mean loss of predicting every token but the first, in nats; differentiable once, and no hook runs.
 
-    Agrees with `model(tokens, return_type="loss")` up to rounding. The logits of all positions are never held.
+    Agrees with `model(tokens, return_type="loss")` up to rounding. Attention patterns are never formed, nor the logits
+    of all positions held, so time and memory grow less with the context.
 
     Args:
-        model: as for `fused_logits`, but not checked here, at every step: `require_fused_forward` accepted it.
+        model: attention-only or with (gated) MLPs; LayerNorm, RMSNorm or none, folded or not; standard,
+            shortformer, rotary or ALiBi positions; grouped queries, local attention and smeared keys included. Not
+            checked here, at every step: `require_fused_forward` accepted it.
         tokens: ids, on the model's device.
         predicted: context indices of the tokens whose losses count; all by default.
+
+    Examples:
+        >>> model = build_model(attention_only(n_layers=2))
+        >>> torch.allclose(fused_loss(model, tokens), model(tokens, return_type="loss"), atol=1e-4)
+        True
     """
-    normalized, targets = _before_unembedding(model, tokens, n_left_out=1), tokens[:, 1:]
+    normalized, targets = final_residual(model, tokens, n_left_out=1), tokens[:, 1:]
     if predicted is not None:
         places = [index - 1 for index in predicted]
         normalized, targets = normalized[:, places], targets[:, places]
     return chunked_loss(normalized.flatten(0, 1), model.unembed.W_U, model.unembed.b_U, targets.flatten())
 
 
-def _before_unembedding(
+def final_residual(
     model: HookedTransformer, tokens: Int[Tensor, "batch pos"], n_left_out: int = 0
 ) -> Float[Tensor, "batch kept_pos d_model"]:
-    """The final residual stream, normalised, without that many last positions."""
+    """The final residual stream, normalised, without that many last positions: what the unembedding reads."""
     residual = F.embedding(tokens, model.embed.W_E)
     n_pos, kind = tokens.shape[1], model.cfg.positional_embedding_type
     if kind == "standard":
@@ -142,7 +127,7 @@ def may_fuse(model: HookedTransformer) -> bool:
 
 
 def require_fused_forward(model: HookedTransformer) -> None:
-    """Refuse a model that `fused_logits` would compute wrongly.
+    """Refuse a model that the fused forward pass would compute wrongly.
 
     Raises:
         CapabilityError: naming what it has.

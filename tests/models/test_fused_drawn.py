@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 
-from ih_lens.models.fused_forward import fused_logits, fused_loss
+from ih_lens.models.fused_forward import fused_loss
 from tests.drawn_models import FORMS, POSITIONS, drawn_models, drawn_tokens, draws
+from tests.helpers import fused_logits
 
 VOCABULARY = {"d_vocab": 4200, "d_vocab_out": 4200}
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 import ih_lens as ih
-from ih_lens.models.fused_forward import fused_logits
-from tests.helpers import ZOO, random_tokens, tiny_model
+from tests.helpers import ZOO, fused_logits, random_tokens, tiny_model
 
 
 @pytest.mark.parametrize("kind", ZOO)

@@ -1,4 +1,7 @@
-"""Whatever tokens, names and provenance are, no page that the library writes takes them for markup or runs them."""
+"""Whatever tokens, names and provenance are, no page that the library writes takes them for markup or runs them.
+
+What figures show of them: `tests/viz/test_plotly_text.py`.
+"""
 
 import re
 from collections.abc import Callable
@@ -165,8 +168,7 @@ def test_texts_survive_csv_and_json(tmp_path: Path) -> None:
     assert not re.search(r'(^|[,\n"])[=@+]', table)  # nothing that a spreadsheet takes for a formula
 
 
-@pytest.mark.parametrize("name", ["coloured tokens", "attention heads", "viewer", "clamp demo", "figure"])
-@pytest.mark.usefixtures("browser")
+@pytest.mark.parametrize("name", ["coloured tokens", "attention heads", "viewer", "clamp demo"])
 def test_nothing_runs_in_a_browser(name: str, browser: "webdriver.Chrome", tmp_path: Path) -> None:
     page = PAGES[name](tmp_path)
     (tmp_path / "page.html").write_bytes(page.encode(errors="backslashreplace"))

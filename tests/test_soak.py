@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.timeout(1000)
 def test_a_disturbed_day_leaves_what_an_undisturbed_one_does(tmp_path: Path) -> None:
-    options = "--snapshots 8 --models 2 --workers 2 --minutes 0 --pace 4 --cold-every 0 --seed 1"
+    options = "--snapshots 5 --models 1 --workers 2 --minutes 0 --pace 2 --cold-every 0 --seed 1"
     done = subprocess.run(
         [sys.executable, "-m", "tests.soak", *options.split(), "--out", str(tmp_path / "soak")],
         cwd=ROOT,

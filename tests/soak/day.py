@@ -21,8 +21,8 @@ from tests.soak.watched import NOTES, n_noted
 _HANGS_AFTER = 300.0
 _PATIENCE = 2.0
 """Seconds without a measurement until the next disturbance: tables are drawn and saved too. Grows, so as to end."""
-_ENDS_WITHIN = 330.0
-"""Seconds: a worker whose command was killed before it got a task ends after five idle minutes."""
+_ENDS_WITHIN = 60.0
+"""Seconds: a worker whose command is killed ends a second later, or when it has imported what it needs to look."""
 _SUFFERS_FOR = 20.0
 _LOOK_EVERY = 0.02
 

@@ -13,6 +13,7 @@ from tests.soak.day import Day
 from tests.soak.disturbances import DISTURBANCES
 from tests.soak.place import Place
 from tests.soak.plan import Plan
+from tests.soak.repeats import too_many_repeats
 from tests.soak.summary import summary
 from tests.soak.watched import n_noted
 
@@ -37,7 +38,7 @@ def soak(plan: Plan, out: Path, say: Callable[[str], None]) -> int:
             day = _day(plan, len(days) + 1, out, place, clock, server, chance, say)
             begin = time.monotonic()
             day.work(chosen)
-            day.wrong += compare(day.folder, reference.folder, plan)
+            day.wrong += [*compare(day.folder, reference.folder, plan), *too_many_repeats(day)]
             took = f"{time.monotonic() - begin:.0f} s, {n_noted(day.notes)} measurements begun"
             say(f"{day.folder.name}: {took}, {len(day.wrong) or 'nothing'} wrong")
             days.append(day)

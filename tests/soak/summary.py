@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tests.soak.day import Day
 from tests.soak.plan import Plan
-from tests.soak.watched import n_noted
+from tests.soak.repeats import most_repeated, n_repeated
 
 
 def summary(
@@ -23,8 +23,8 @@ def summary(
     yield from (f"     0 {name}: left out, {why}" for name, why in left_out.items())
     yield f"commands: {len(calls)}, ended with {dict(Counter(call.status for call in calls))}"
     for day in days:
-        n_again = n_noted(day.notes) - plan.n_entries
-        yield f"  {day.folder.name}: {plan.n_entries} measurements, {n_again} of them begun again"
+        again = f"{n_repeated(day)} of them begun again, where {most_repeated(day)} may be"
+        yield f"  {day.folder.name}: {plan.n_entries} measurements, {again}"
     everything = [*wrong, *(line for day in days for line in day.wrong)]
     yield f"wrong: {len(everything) or 'nothing'}"
     yield from (f"  {line}" for line in everything)

@@ -27,9 +27,14 @@ def n_noted(notes: Path) -> int:
     return notes.read_bytes().count(b"\n") if notes.exists() else 0
 
 
+def sessions_noted(notes: Path) -> list[int]:
+    """For every measurement that began, in that order, the command that it began for."""
+    return [int(line.split()[0]) for line in notes.read_text().splitlines()] if notes.exists() else []
+
+
 def _noted(measure: Callable[..., Any], notes: Path, name: str, *args: Any, **options: Any) -> Any:
     with notes.open("a") as file:
-        file.write(f"{name} {os.getpid()}\n")
+        file.write(f"{os.getsid(0)} {name}\n")
     return measure(*args, **options)
 
 

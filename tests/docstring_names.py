@@ -167,7 +167,7 @@ GIVEN: dict[str, dict[str, Give]] = {
     "viz.coloured_tokens": {"attribution": lambda prepared: torch.rand(2, 512)},
     "viz.plot_condition_losses": {"losses": _frame(condition=["free"] * 2, seed=[0] * 2, step=[0, 9], loss=[2.0, 1.0])},
     "viz.plot_dissociation": {
-        "times": _frame(learned=["match"] * 2, varied=["labels"] * 2, number=[5, 10], seed=[0] * 2, step=[90.0, 99.0])
+        "times": _frame(condition=["match"] * 2, varied=["labels"] * 2, number=[5, 10], seed=[0] * 2, step=[90.0, 99.0])
     },
     "viz.plot_heads_by_depth": {"scores": _scores_over_training},
     "viz.plot_heads_by_type": {

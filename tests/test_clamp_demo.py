@@ -127,9 +127,9 @@ def test_sentences_about_restart_cycle_follow_the_numbers() -> None:
 def test_sentences_about_labels_follow_the_numbers(slowed: str, verdict: str) -> None:
     copy, match = LEFT_TO_LEARN.values()
     rows = [
-        {"learned": learned, "varied": "labels", "number": number, "seed": seed, "step": 100.0 * grown}
-        for learned in (copy, match)
-        for number, grown in ((5, 1), (15, 3 if learned.startswith(slowed) else 1.5))
+        {"condition": condition, "varied": "labels", "number": number, "seed": seed, "step": 100.0 * grown}
+        for condition in (copy, match)
+        for number, grown in ((5, 1), (15, 3 if condition.startswith(slowed) else 1.5))
         for seed in (0, 1)
     ]
     times = [{"condition": name, "seed": 0, "step": NEVER, "plateau": 1} for name in _EXEMPLAR_CONDITIONS]

@@ -29,7 +29,7 @@ class ExemplarResults:
         plateau: log 2, the loss of guessing one of the two labels.
         losses: of training: columns `condition`, `seed`, `step`, `loss`.
         times: columns `condition`, `seed`, `step`, `tokens_elapsed`, `n_steps` (made at most), `plateau` (steps).
-        dissociation: as `exemplar_learning_times` has it, and `learned`, which part was not clamped.
+        dissociation: as `exemplar_learning_times` has it; `condition` says which part was not clamped.
         ends: of the freely trained models with all heads: `seed`, `loss` and `accuracy` on new sequences, both for
             pairs of labels that were never trained on too, and the induction strength of each head of the last layer.
     """
@@ -96,7 +96,7 @@ def _dissociation(sizes: DemoSizes, out: Path, seeds: Sequence[int], workers: in
         d_model=sizes.d_model,
         n_heads=sizes.n_exemplar_heads,
     )
-    return times.assign(learned=[LEFT_TO_LEARN[name] for name in times["condition"]])
+    return times.assign(condition=[LEFT_TO_LEARN[name] for name in times["condition"]])
 
 
 def _ends(sizes: DemoSizes, runs: Mapping[int, Run]) -> pd.DataFrame:

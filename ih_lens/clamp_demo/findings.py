@@ -159,19 +159,19 @@ def _dissociation(found: ExemplarResults) -> list[Finding]:
     for varied, of_property in found.dissociation.groupby("varied", sort=False):
         numbers = list(dict.fromkeys(of_property["number"]))
         texts, growth = [], {}
-        for learned, of_part in of_property.groupby("learned", sort=False):
+        for part, of_part in of_property.groupby("condition", sort=False):
             steps = {number: list(of_part.loc[of_part["number"] == number, "step"]) for number in numbers}
-            growth[learned] = [last / first for first, last in zip(steps[numbers[0]], steps[numbers[-1]], strict=True)]
+            growth[part] = [last / first for first, last in zip(steps[numbers[0]], steps[numbers[-1]], strict=True)]
             by_number = "; ".join(f"{number}: {steps_text(steps[number])}" for number in numbers)
-            texts.append(f"{learned}: {by_number}, grown by {numbers_text(growth[learned])}")
+            texts.append(f"{part}: {by_number}, grown by {numbers_text(growth[part])}")
         copy, match = growth.values()
         slower = [a > b if varied == "labels" else b > a for a, b in zip(copy, match, strict=True)]
-        part = "copy" if varied == "labels" else "match"
+        slowed = "copy" if varied == "labels" else "match"
         lines.append(
             Finding(
                 f"Exemplars and labels, more {varied}",
-                f"more {varied} slow the {part}",
-                f"{'. '.join(texts)}. The {part} is slowed more {agreement(slower)}",
+                f"more {varied} slow the {slowed}",
+                f"{'. '.join(texts)}. The {slowed} is slowed more {agreement(slower)}",
             )
         )
     return lines

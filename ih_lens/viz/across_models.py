@@ -10,9 +10,9 @@ from ih_lens.errors import InputError
 from ih_lens.validate import at_least
 from ih_lens.viz import style
 from ih_lens.viz.frame import frame
-from ih_lens.viz.grid import Bands, Results, check_names, label_few_decades, over_training, tokens_elapsed
+from ih_lens.viz.grid import Bands, Results, band_key, check_names, label_few_decades, over_training, tokens_elapsed
 from ih_lens.viz.heat_maps import INDEX_TICKS
-from ih_lens.viz.model_lines import HEIGHT, WIDTH, measured, model_looks
+from ih_lens.viz.model_lines import HEIGHT, WIDTH, line_looks, measured
 from ih_lens.viz.plotly_text import literal
 
 _ORDER_HEIGHT = 130
@@ -44,7 +44,7 @@ def plot_losses_across_context(losses: Results, *, smoothing: int = 0, relative_
         check_names(known, {relative_to: None}, "relative_to: losses")
         smooth = {name: _less(name, values, smooth[relative_to]) for name, values in smooth.items()}
     figure = go.Figure()
-    for name, look in model_looks(list(smooth)).items():
+    for name, look in line_looks(list(smooth)).items():
         figure.add_scatter(
             x=smooth[name]["context_index"].to_numpy(),
             y=smooth[name].to_numpy(),
@@ -100,7 +100,7 @@ def plot_loss_token_derivative(
     height = 300 + (_ORDER_HEIGHT if order else 0)
     rows = [300 / height, _ORDER_HEIGHT / height] if order else [1.0]
     figure = make_subplots(len(rows), 1, shared_xaxes=True, row_heights=rows, vertical_spacing=24 / height)
-    for name, look in model_looks(list(known)).items():
+    for name, look in line_looks(list(known)).items():
         figure.add_scatter(
             x=tokens_elapsed(known[name]),
             y=known[name].to_numpy(),
@@ -156,5 +156,4 @@ def _mark_phase_changes(figure: go.Figure, bands: Bands) -> None:
         span = {"x0": start, "x1": end, "y0": 0, "y1": 1, "xref": "x", "yref": "paper"}
         figure.add_shape(type="rect", name="phase change", **look, **span)
     if known:
-        marker = {"symbol": "square", "size": 12, "color": style.PHASE_CHANGE, "opacity": 0.45}
-        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name="phase change", row=1, col=1)
+        figure.add_trace(band_key(), row=1, col=1)

@@ -171,8 +171,9 @@ def plot_dissociation(times: pd.DataFrame) -> go.Figure:
     """Learning times of parts of a circuit against properties of the task, one panel per property.
 
     Args:
-        times: columns `learned` (the part that is left to be learned), `varied` (the property), `number` (its value),
-            `seed` and `step` (NaN where the threshold was not reached, which is not drawn).
+        times: result of `exemplar_learning_times`: columns `condition` (what is left to be learned), `varied` (the
+            property), `number` (its value), `seed` and `step` (NaN where the threshold was not reached, which is not
+            drawn).
 
     Returns:
         Lines through the medians of the seeds, and a point per seed.
@@ -183,15 +184,15 @@ def plot_dissociation(times: pd.DataFrame) -> go.Figure:
     Examples:
         >>> plot_dissociation(times)
     """
-    _require(times, "learned", "varied", "number", "seed", "step")
+    _require(times, "condition", "varied", "number", "seed", "step")
     properties = [str(name) for name in dict.fromkeys(times["varied"])]
     figure = make_subplots(1, len(properties), shared_yaxes=True, horizontal_spacing=0.05)
-    for place, learned in enumerate(dict.fromkeys(times["learned"])):
+    for place, condition in enumerate(dict.fromkeys(times["condition"])):
         look = {"color": _COLOURS[place % len(_COLOURS)], "dash": ("solid", *_DASHES)[place % 4], "width": 2}
         for column, varied in enumerate(properties, start=1):
-            chosen = times[(times["learned"] == learned) & (times["varied"] == varied)]
+            chosen = times[(times["condition"] == condition) & (times["varied"] == varied)]
             medians = chosen.groupby("number")["step"].median()
-            shared = {"legendgroup": str(learned), "name": literal(learned)}
+            shared = {"legendgroup": str(condition), "name": literal(condition)}
             middle = go.Scatter(x=medians.index, y=medians, mode="lines", line=look, showlegend=column == 1, **shared)
             points = {"color": look["color"], "size": 8}
             single = go.Scatter(

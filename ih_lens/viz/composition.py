@@ -55,7 +55,10 @@ def plot_composition(
     pairs = [pair for pair in found if pair.above_baseline > 0]
     n_layers, n_heads = scores.sizes["layer"], scores.sizes["head"]
     if types is not None and dict(types.sizes) != {"layer": n_layers, "head": n_heads}:
-        raise InputError(f"types of {dict(types.sizes)} for scores of {n_layers} layers of {n_heads} heads")
+        raise InputError(
+            f"types: expected those of {n_layers} layers of {n_heads} heads, as the scores are, got "
+            f"{dict(types.sizes)}; take both from one model"
+        )
     largest = max((pair.above_baseline for pair in pairs), default=1.0)
     figure = go.Figure([*(_edge(pair, largest) for pair in reversed(pairs)), _edge_key(largest)])
     later = {pair.head: "bottom center" for pair in pairs}  # names stand where no lines do

@@ -10,7 +10,7 @@ from ih_lens.analysis.score_by_depth import relative_depth, score_by_depth
 from ih_lens.results import HeadScores
 from ih_lens.viz import style
 from ih_lens.viz.frame import frame
-from ih_lens.viz.head_points import head_points, model_looks, of_each_model
+from ih_lens.viz.head_points import head_points, of_each_model, point_looks
 from ih_lens.viz.measure_names import measure_name, measure_title
 from ih_lens.viz.opaque import TRANSLUCENT, Opaque, chosen_opaque, some_translucent
 from ih_lens.viz.plotly_text import literal
@@ -50,7 +50,7 @@ def plot_score_by_depth(
     """
     grids = {name: last_snapshot(of_model[measure]) for name, of_model in of_each_model(scores).items()}
     title = measure_title(next(iter(grids.values())))
-    figure, looks = go.Figure(), model_looks(list(grids))
+    figure, looks = go.Figure(), point_looks(list(grids))
     samples = {name: chosen_opaque(opaque, name, grid) for name, grid in grids.items()}
     for name, grid in grids.items():
         depth = xr.zeros_like(grid, dtype=float) + relative_depth(grid.sizes["layer"])[:, None]

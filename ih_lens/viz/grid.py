@@ -148,7 +148,7 @@ def draw_row(panels: Mapping[str, Panel], shared: RowLayout, *, bands: Bands | N
     for key in shared.keys:
         figure.add_trace(key, row=1, col=1)
     if any((bands or {}).values()):
-        figure.add_trace(_band_key(), row=1, col=1)
+        figure.add_trace(band_key(), row=1, col=1)
     _lay_out(figure, shared, width, panels)
     if shared.x_axis.get("type") == "log":
         label_few_decades(figure)
@@ -198,8 +198,8 @@ def _axes(column: int) -> tuple[str, str]:
     return f"x{number}", f"y{number}"
 
 
-def _band_key() -> go.Scatter:
-    """The band's entry in the legend."""
+def band_key() -> go.Scatter:
+    """The entry of the phase change in the legend."""
     marker = {"symbol": "square", "size": 12, "color": style.PHASE_CHANGE, "opacity": 0.45}
     return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name="phase change", showlegend=True)
 

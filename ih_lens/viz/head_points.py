@@ -30,7 +30,7 @@ class PointLook(NamedTuple):
 BY_DEPTH = PointLook()
 
 
-def model_looks(names: Sequence[str]) -> dict[str, PointLook]:
+def point_looks(names: Sequence[str]) -> dict[str, PointLook]:
     """A colour and a symbol per model; up to 49 models have no pair in common."""
     n_colours, n_symbols = len(style.CATEGORIES), len(_SYMBOLS)
     return {

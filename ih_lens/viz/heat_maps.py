@@ -21,7 +21,7 @@ from ih_lens.viz.grid import (
 )
 from ih_lens.viz.plotly_text import literal
 
-_MOST_ROWS = 120
+MOST_ROWS = 120
 """Rows of a map up to which each context index has its own."""
 
 INDEX_TICKS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000]
@@ -131,11 +131,11 @@ def _rows(values: xr.DataArray) -> xr.DataArray:
     across the row. A row is labelled by the geometric middle of its indices.
     """
     indices = values["context_index"].to_numpy().astype(np.float64)
-    if len(indices) <= _MOST_ROWS:
+    if len(indices) <= MOST_ROWS:
         return values
     logarithms = np.log(indices)
-    step = (logarithms[-1] - logarithms[0]) / _MOST_ROWS
-    row = np.minimum(((logarithms - logarithms[0]) / step).astype(int), _MOST_ROWS - 1)
+    step = (logarithms[-1] - logarithms[0]) / MOST_ROWS
+    row = np.minimum(((logarithms - logarithms[0]) / step).astype(int), MOST_ROWS - 1)
     _, row = np.unique(row, return_inverse=True)
     widths = np.gradient(logarithms)
     shares = np.zeros((row.max() + 1, len(indices)))

@@ -16,7 +16,7 @@ from ih_lens.validate import one_of
 from ih_lens.viz import style
 from ih_lens.viz.frame import frame
 from ih_lens.viz.head_lines import depth_key
-from ih_lens.viz.head_points import BY_DEPTH, head_points, model_looks, of_each_model
+from ih_lens.viz.head_points import BY_DEPTH, head_points, of_each_model, point_looks
 from ih_lens.viz.opaque import TRANSLUCENT, Opaque, chosen_opaque, some_translucent
 
 _WIDTH, _HEIGHT, _PER_MODEL = 620, 480, 19
@@ -57,7 +57,7 @@ def plot_joint_scores(
     """
     by = one_of("colour", colour or ("model" if len(of_each_model(scores)) > 1 else "depth"), ["depth", "model"])
     both = {name: (last_snapshot(s["copying"]), last_snapshot(s["prefix_matching"])) for name, s in scores.items()}
-    looks = model_looks(list(both))
+    looks = point_looks(list(both))
     samples = {name: chosen_opaque(opaque, name, matches) for name, (_, matches) in both.items()}
     figure = make_subplots(
         2, 2, shared_xaxes=True, shared_yaxes=True, column_widths=[0.82, 0.18], row_heights=[0.2, 0.8],

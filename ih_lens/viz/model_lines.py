@@ -24,7 +24,7 @@ class ModelLook(NamedTuple):
     symbol: str
 
 
-def model_looks(names: list[str]) -> dict[str, ModelLook]:
+def line_looks(names: list[str]) -> dict[str, ModelLook]:
     """One look per model, from light (the first) to dark (the last)."""
     places = [place / max(len(names) - 1, 1) for place in range(len(names))]
     return {

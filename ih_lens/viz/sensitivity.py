@@ -9,7 +9,7 @@ from ih_lens.viz import style
 from ih_lens.viz.frame import frame
 from ih_lens.viz.grid import NOT_MEASURED, Panel, Results, RowLayout, draw_row
 from ih_lens.viz.heat_maps import INDEX_TICKS
-from ih_lens.viz.model_lines import HEIGHT, WIDTH, measured, model_looks
+from ih_lens.viz.model_lines import HEIGHT, WIDTH, line_looks, measured
 from ih_lens.viz.plotly_text import literal
 
 _LARGEST_WITH_NUMBERS = 12
@@ -127,7 +127,7 @@ def plot_in_context_learning_by_early_index(sensitivities: Results, *, late: int
         raise InputError(f"late={late}: the models share the late indices {sorted(shared)}; choose one of them")
     lines = measured({name: values.sel(late=chosen, drop=True) for name, values in known.items()}, "early")
     figure = go.Figure()
-    for name, look in model_looks(list(lines)).items():
+    for name, look in line_looks(list(lines)).items():
         values = lines[name].dropna("early")
         errors = 2 * values["stderr"].to_numpy() if "stderr" in values.coords else np.full(len(values), np.nan)
         figure.add_scatter(
@@ -142,6 +142,6 @@ def plot_in_context_learning_by_early_index(sensitivities: Results, *, late: int
             hovertemplate=f"{literal(name)}<br>early %{{x}}, late {chosen}<br>%{{y:.3f}} nats<extra></extra>",
         )
     figure.update_xaxes(title="early context index (tokens)", type="log", tickvals=INDEX_TICKS)
-    figure.update_yaxes(title=f"loss at index {chosen} less that at the early one (nats)")
+    figure.update_yaxes(title=f"loss at index {chosen} minus that at the early one (nats)")
     frame(figure, "In-context learning score by its early index", width=WIDTH, height=HEIGHT)
     return figure

@@ -11,7 +11,7 @@ from ih_lens.errors import InputError
 from ih_lens.viz import style
 from ih_lens.viz.frame import frame
 from ih_lens.viz.grid import NOT_MEASURED, Band, Bands, Panel, Results, RowLayout, check_names, draw_row, tokens_elapsed
-from ih_lens.viz.model_lines import WIDTH, model_looks
+from ih_lens.viz.model_lines import WIDTH, line_looks
 from ih_lens.viz.plotly_text import literal
 
 _AT = "%{customdata:,} tokens<br>(%{x:.3g}, %{y:.3g}) nats<extra></extra>"
@@ -88,7 +88,7 @@ def plot_token_loss_pca_together(
     if not paths:
         raise InputError("expected at least one model to draw, got none")
     figure = go.Figure([outline for points, _, inside in paths.values() for outline in _outline(points[inside])])
-    for place, (name, look) in enumerate(model_looks(list(paths)).items()):
+    for place, (name, look) in enumerate(line_looks(list(paths)).items()):
         points, tokens, _ = paths[name]
         _point_out(figure, points[-1], literal(name), look.colour, 24 + 15 * place)
         figure.add_scatter(

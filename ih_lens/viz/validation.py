@@ -11,7 +11,7 @@ from ih_lens.analysis.score_agreement import score_agreement
 from ih_lens.results import HeadScores
 from ih_lens.viz.grid import NOT_DEFINED, Panel, RowLayout, draw_row
 from ih_lens.viz.head_lines import depth_key
-from ih_lens.viz.head_points import BY_DEPTH, head_points, model_looks, of_each_model
+from ih_lens.viz.head_points import BY_DEPTH, head_points, of_each_model, point_looks
 from ih_lens.viz.measure_names import measure_heading, measure_name, measure_title
 from ih_lens.viz.opaque import TRANSLUCENT, Opaque, chosen_opaque, some_translucent
 
@@ -38,7 +38,7 @@ def plot_score_agreement(
         >>> plot_score_agreement({"gpt2": scores}, "ov_copying_eigenvalues", "copying")
     """
     models = of_each_model(scores)
-    looks = model_looks(list(models)) if together else dict.fromkeys(models, BY_DEPTH)
+    looks = point_looks(list(models)) if together else dict.fromkeys(models, BY_DEPTH)
     panels: dict[str, Panel] = {}
     for name, of_model in models.items():
         right, up = last_snapshot(of_model[x]), last_snapshot(of_model[y])

@@ -15,7 +15,7 @@ from ih_lens.errors import InputError
 from ih_lens.report.measuring import MEASUREMENTS
 from ih_lens.report.model_data import reasons_of
 from ih_lens.report.rows import PAPER_ROWS, Drawing, NotMeasured, Row, each
-from ih_lens.report.rows._coarse import MAX_INDICES, MAX_SNAPSHOTS, thinned
+from ih_lens.report.rows._coarse import MAX_SNAPSHOTS, thinned
 from ih_lens.report.table import ModelAnalysisTable
 from ih_lens.viz import plot_loss
 from tests.report.conftest import SETTINGS
@@ -132,9 +132,7 @@ def test_large_maps_are_thinned_for_drawing_only() -> None:
     small = thinned(full)
     assert small is not None
     assert small.sizes["snapshot"] == MAX_SNAPSHOTS
-    assert MAX_INDICES / 2 < small.sizes["context_index"] <= MAX_INDICES
-    ends = small["context_index"].to_numpy()[[0, 1, -1]]
-    assert ends.tolist() == [1, 2, 511]
+    assert small.sizes["context_index"] == 511  # the figure makes rows of them
     assert thinned(None) is None
-    same = full[:100, :128]
+    same = full[:100]
     xr.testing.assert_identical(thinned(same), same)

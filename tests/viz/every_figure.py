@@ -152,8 +152,14 @@ def _losses_by_condition() -> pd.DataFrame:
 def _dissociation() -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"learned": learned, "varied": varied, "number": number, "seed": seed, "step": slope * number + 30 * seed}
-            for learned, slope in (("match", 2.0), ("copy", 6.0), ("both", 9.0))
+            {
+                "condition": condition,
+                "varied": varied,
+                "number": number,
+                "seed": seed,
+                "step": slope * number + 30 * seed,
+            }
+            for condition, slope in (("match", 2.0), ("copy", 6.0), ("both", 9.0))
             for varied, numbers in (("labels", (5, 10, 20)), ("classes", (50, 200, 800)))
             for number in numbers
             for seed in range(3)

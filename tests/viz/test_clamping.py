@@ -71,8 +71,8 @@ def test_losses_by_condition_are_grouped() -> None:
 def test_dissociation_has_a_panel_per_property_and_a_line_per_part() -> None:
     times = pd.DataFrame(
         [
-            {"learned": learned, "varied": varied, "number": number, "seed": seed, "step": number * (seed + 1.0)}
-            for learned in ("match", "copy")
+            {"condition": condition, "varied": varied, "number": number, "seed": seed, "step": number * (seed + 1.0)}
+            for condition in ("match", "copy")
             for varied, numbers in (("labels", (5, 10)), ("classes", (50, 800)))
             for number in numbers
             for seed in (0, 1, 2)

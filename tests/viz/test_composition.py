@@ -101,7 +101,7 @@ def test_ticks_name_layers() -> None:
 
 def test_wrong_input() -> None:
     scores = composition()
-    with pytest.raises(ih.InputError, match=r"types of .* for scores of 12 layers of 12 heads"):
+    with pytest.raises(ih.InputError, match="types: expected those of 12 layers of 12 heads"):
         viz.plot_composition(scores, types=composition_types(12, 11))
     with pytest.raises(ih.InputError, match="k: expected an integer of at least 1"):
         viz.plot_composition(scores, k=0)

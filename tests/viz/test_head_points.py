@@ -8,7 +8,7 @@ import ih_lens as ih
 from ih_lens import viz
 from ih_lens.results import stack_snapshots
 from ih_lens.viz import style
-from ih_lens.viz.head_points import model_looks
+from ih_lens.viz.head_points import point_looks
 from tests.viz.made_up import all_scores, notes_of
 
 MODELS = {"gpt2": all_scores(12, 12), "1L": all_scores(1, 4, seed=1), "6L": all_scores(6, 8, seed=2)}
@@ -157,7 +157,7 @@ def test_all_heads_can_be_opaque() -> None:
 
 
 def test_up_to_49_models_look_different() -> None:
-    looks = model_looks([str(n) for n in range(49)])
+    looks = point_looks([str(n) for n in range(49)])
     assert len(set(looks.values())) == 49
     first = [looks[str(n)] for n in range(7)]
     assert len({look.symbol for look in first}) == len({look.colour for look in first}) == 7

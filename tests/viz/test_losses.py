@@ -165,7 +165,7 @@ def test_score_by_its_early_index():
     assert [trace.name for trace in figure.data] == ["2L", "1L"]
     np.testing.assert_array_equal(figure.data[0].x, [5, 50])
     np.testing.assert_array_equal(figure.data[0].y, scores.sel(late=500, early=[5, 50]))
-    assert figure.layout.yaxis.title.text == "loss at index 500 less that at the early one (nats)"
+    assert figure.layout.yaxis.title.text == "loss at index 500 minus that at the early one (nats)"
     other = viz.plot_in_context_learning_by_early_index({"2L": scores}, late=50)
     np.testing.assert_array_equal(other.data[0].x, [5])
     assert other.data[0].error_y.array is None

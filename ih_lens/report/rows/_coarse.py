@@ -3,22 +3,19 @@
 import numpy as np
 import xarray as xr
 
+from ih_lens.viz.heat_maps import MOST_ROWS
+
 MAX_SNAPSHOTS = 100
-MAX_INDICES = 128
 NOTE = f"""
-    A map of more than {MAX_SNAPSHOTS} snapshots or {MAX_INDICES} context indices is thinned for drawing: that many
-    snapshots, evenly chosen, and context indices, evenly chosen on the logarithmic axis; the first and the last stay.
-    The stored data set keeps all.
+    A map of more than {MAX_SNAPSHOTS} snapshots or {MOST_ROWS} context indices is made coarser for drawing: that many
+    snapshots are evenly chosen, the first and the last among them, and neighbouring context indices are averaged in
+    rows of equal height on the logarithmic axis. The stored data set keeps all.
     """
 
 
 def thinned(values: xr.DataArray | None) -> xr.DataArray | None:
-    """At most `MAX_SNAPSHOTS` x `MAX_INDICES` cells of a map [snapshot, context_index]."""
-    if values is None:
-        return None
-    n_snapshots, n_indices = values.sizes["snapshot"], values.sizes["context_index"]
-    if n_snapshots > MAX_SNAPSHOTS:
-        values = values.isel(snapshot=np.unique(np.linspace(0, n_snapshots - 1, MAX_SNAPSHOTS).round().astype(int)))
-    if n_indices > MAX_INDICES:
-        values = values.isel(context_index=np.unique(np.geomspace(1, n_indices, MAX_INDICES).round().astype(int)) - 1)
-    return values
+    """At most `MAX_SNAPSHOTS` snapshots of a map [snapshot, context_index], of whose indices the figure makes rows."""
+    n_snapshots = 0 if values is None else values.sizes["snapshot"]
+    if values is None or n_snapshots <= MAX_SNAPSHOTS:
+        return values
+    return values.isel(snapshot=np.unique(np.linspace(0, n_snapshots - 1, MAX_SNAPSHOTS).round().astype(int)))

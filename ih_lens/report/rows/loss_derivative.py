@@ -11,7 +11,7 @@ ROW = Row(
     summary="How fast the loss falls with more context: where it is negative, later tokens are predicted better.",
     definition="""
     d loss / d ln(i) of the map above, i the context index, in nats per e-fold of context; negative where more
-    context lowers the loss. The colour scale is symmetric around zero and ends at the 99th percentile of the
+    context lowers the loss. The colour scale is symmetric around zero and ends at the 95th percentile of the
     magnitudes in the row.
     """
     + NOTE,

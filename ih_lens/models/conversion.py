@@ -65,7 +65,8 @@ def take_apart(model: Any, *, name: str, device: str, dtype: torch.dtype, n_ctx:
             cfg = hooked_configuration(architecture, model.config, name=name, device=device, dtype=dtype, n_ctx=n_ctx)
             tokens = probe_tokens(model.config.vocab_size, cfg.n_ctx, cfg.window_size if cfg.use_local_attn else None)
             place = model.get_input_embeddings().weight.device
-            logits = model(input_ids=tokens.to(place), use_cache=False).logits.cpu()
+            with _eager_attention(model):
+                logits = model(input_ids=tokens.to(place), use_cache=False).logits.cpu()
             weights = _weights(model, cfg)
     except IHLensError:
         raise
@@ -168,6 +169,20 @@ def _folder_of(architecture: str, config: Any) -> Generator[Path]:
         record.setdefault("n_ctx", record.get("n_positions"))  # GPT-2's, which newer files leave out
         (Path(name) / "config.json").write_text(json.dumps(record, default=str), encoding="utf8")
         yield Path(name)
+
+
+@contextmanager
+def _eager_attention(model: Any) -> Generator[None]:
+    """Attention as the architecture says: up to some version, transformers' `sdpa` leaves out Gemma-2's soft cap."""
+    before = model.config._attn_implementation  # the setter has no public counterpart that reads
+    if before == "eager":
+        yield
+        return
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 @contextmanager

@@ -101,7 +101,10 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo2": ("Olmo2", _SIZES),
     "olmo2_grouped": ("Olmo2", _GROUPED),
     "gemma": ("Gemma", {**_GROUPED, "head_dim": 8}),
-    "gemma2": ("Gemma2", {**_GROUPED, "head_dim": 8, "sliding_window": WINDOW}),
+    "gemma2": (  # the `sdpa` attention of transformers 5.9 leaves out the soft cap, without a word
+        "Gemma2",
+        {**_GROUPED, "head_dim": 8, "sliding_window": WINDOW, "attn_implementation": "eager"},
+    ),
     "gemma3": (
         "Gemma3",
         {**_GROUPED, "head_dim": 8, "sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]},

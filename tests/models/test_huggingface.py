@@ -92,6 +92,7 @@ def test_half_precision_passes_the_comparison(kind: str, dtype: torch.dtype, tmp
 def test_a_live_model_stays_as_it_was(kind: str) -> None:
     original = huggingface_model(kind).train()
     frozen = next(original.parameters()).requires_grad_(False)
+    attention = original.config._attn_implementation
     before, state = copy.deepcopy(original.state_dict()), torch.get_rng_state()
     model = ih.load_model(original)
     for weight in model.parameters():
@@ -101,7 +102,21 @@ def test_a_live_model_stays_as_it_was(kind: str) -> None:
     assert all(module.training for module in original.modules())
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert torch.equal(torch.get_rng_state(), state)
+    assert original.config._attn_implementation == attention
     assert not model.training
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "llama"])
+def test_live_models_are_compared_with_the_attention_that_they_describe(kind: str) -> None:
+    """By default `sdpa`: for Gemma-2 up to some version of transformers, where it leaves out the soft cap."""
+    original = huggingface_model(kind, dtype=torch.float64, attn_implementation=None)
+    attention = original.config._attn_implementation
+    assert kind == "gemma2" or attention == "sdpa"
+    model, difference = to_hooked(original)
+    assert difference < 1e-4
+    assert original.config._attn_implementation == attention
+    original.set_attn_implementation("eager")
+    assert _largest(model, original) < 1e-4
 
 
 @pytest.mark.parametrize("kind", [*MAIN, "gemma2", "qwen3", "phi"])
@@ -163,8 +178,12 @@ def test_models_that_round_coarsely_are_not_refused_for_it() -> None:
 
 def test_logits_that_are_not_numbers_are_refused() -> None:
     original = huggingface_model("gpt2")
-    original.get_parameter("transformer.h.0.ln_1.weight").data[0] = float("nan")
-    with pytest.raises(ih.CapabilityError, match="wrongly"):
+    weight = original.get_parameter("transformer.h.0.ln_1.weight").data
+    weight[0] = 3e38  # finite, and nothing behind it is
+    with pytest.raises(ih.CapabilityError, match="wrongly: its logits differ from the original's by up to nan"):
+        ih.load_model(original)
+    weight[0] = float("nan")
+    with pytest.raises(ih.NumericsError, match=r"the weights blocks\.0\.ln1\.w hold NaN or infinity"):
         ih.load_model(original)
 
 

@@ -54,8 +54,8 @@ class Form:
         for name, (dim, values) in self.labels.items():
             found = dataset[name]
             _require(f"dimensions of {name}", (dim,), found.dims)
-            same = found.dtype.kind == values.dtype.kind and np.array_equal(found.to_numpy(), values)
-            _require(f"labels {name}", values.tolist(), values.tolist() if same else found.to_numpy().tolist())
+            if found.dtype.kind != values.dtype.kind or not np.array_equal(found.to_numpy(), values):
+                _require(f"labels {name}", _described(values), _described(found.to_numpy()))
         for name, expected in self.numbers.items():
             _require_numbers(name, dataset[name], expected)
         attributes = (dataset.attrs, *(dataset[name].attrs for name in dataset.variables))
@@ -67,6 +67,10 @@ class Form:
 def labels_of(**labels: tuple[str, Sequence[Any] | npt.NDArray[Any]]) -> dict[str, tuple[str, npt.NDArray[Any]]]:
     """Labels by name, each a dimension and values, as arrays."""
     return {name: (dim, np.asarray(values)) for name, (dim, values) in labels.items()}
+
+
+def _described(values: npt.NDArray[Any]) -> str:
+    return f"{values.dtype} {values.tolist()}"
 
 
 def _require_numbers(name: str, found: xr.DataArray, expected: Numbers) -> None:

@@ -4,15 +4,17 @@ The folder may come from anybody: `transformers` would follow names out of it, w
 size that a configuration names.
 """
 
-import json
+import re
 from pathlib import Path
 from typing import Any
 
 from ih_lens.errors import DamagedFileError, InputError
+from ih_lens.reading import read_json, shown
 
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WEIGHTS = (".safetensors", ".bin")
 _ADAPTER = "adapter_config.json"
+_FILE_NAME = re.compile(r"(?!\.+$)[^/\\\x00]{1,255}")
 
 
 def check_folder(folder: Path) -> None:
@@ -35,7 +37,7 @@ def check_folder(folder: Path) -> None:
         )
     for name in _INDICES:
         if (folder / name).exists():
-            _check_index(folder / name)
+            indexed_weights(folder / name)
 
 
 def check_sizes(folder: Path, config: Any) -> None:
@@ -60,12 +62,17 @@ def check_sizes(folder: Path, config: Any) -> None:
         )
 
 
-def _check_index(path: Path) -> None:
-    """Every weight in a file beside the index."""
-    try:
-        names = set(json.loads(path.read_bytes())["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
-        raise DamagedFileError(f"{path} is no index of weights ({error}); restore it from a copy") from error
-    for name in names:
-        if not isinstance(name, str) or not name or Path(name).name != name or "\0" in name or "\\" in name:
-            raise DamagedFileError(f"{path} names {name!r}, which is no file beside it; restore it from a copy")
+def indexed_weights(index: Path) -> set[str]:
+    """The names of the files that hold a model's weights, all of which lie beside the index that lists them.
+
+    Raises:
+        DamagedFileError: if it is no index, or names something else.
+    """
+    record = read_json(index)
+    places = record.get("weight_map") if isinstance(record, dict) else None
+    if not isinstance(places, dict) or not places:
+        raise DamagedFileError(f"{index} is no index of weights, which has a 'weight_map'; restore it from a copy")
+    for name in places.values():
+        if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
+            raise DamagedFileError(f"{index} names {shown(name)}, which is no file beside it; restore it from a copy")
+    return set(places.values())

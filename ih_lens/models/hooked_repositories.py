@@ -3,7 +3,6 @@
 Their weights are PyTorch files. TransformerLens unpickles them as code; here they are read as tensors only.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from ih_lens.models.hooked_transformer import (
 )
 from ih_lens.models.hub_errors import explain
 from ih_lens.models.processing import process_weights
+from ih_lens.reading import read_json
 
 _OWNERS = ("NeelNanda/", "ArthurConmy/", "Baidicoot/")
 _CONVERSIONS = {"neel-solu-old": convert_neel_solu_old_weights, "mingpt": convert_mingpt_weights}
@@ -70,7 +70,7 @@ def load_hooked(
         raise
     except Exception as error:  # whatever the hub or the connection brings
         raise explain(error, repository, revision) from error
-    described: dict[str, Any] = json.loads(record.read_text(encoding="utf8"))
+    described: dict[str, Any] = read_json(record)
     cfg = _configuration(described, repository, device=device, dtype=dtype)
     model = _filled(build_model(cfg), _read(weights_path, cfg, dtype), weights_path)
     if process:
@@ -83,7 +83,7 @@ def read_hooked_configuration(
 ) -> tuple[HookedTransformerConfig, str | None]:
     """The configuration that `load_hooked` gives, and the name of the tokenizer's repository; fetches no weights."""
     record = Path(hf_hub_download(repository, "config.json", revision=revision))
-    described: dict[str, Any] = json.loads(record.read_text(encoding="utf8"))
+    described: dict[str, Any] = read_json(record)
     return _configuration(described, repository, device="cpu", dtype=dtype), described.get("tokenizer_name")
 
 

@@ -1,6 +1,5 @@
 """What a repository on the Hugging Face hub holds: its revisions' commits, and the files and sizes of one revision."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from typing import Any
 import huggingface_hub
 from huggingface_hub import HfApi, RepoFile, constants
 
-from ih_lens.errors import DownloadError
+from ih_lens.errors import DamagedFileError, DownloadError
+from ih_lens.models.folder_checks import indexed_weights
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SMALL = re.compile(r"[^/]+\.(json|txt|model|jinja)")
@@ -78,7 +78,10 @@ def cached_weights(repository: str, commit: str, file: str | None = None) -> dic
     """The files with a model's weights, if all of them are in the cache; asks the hub for nothing."""
     for name in _WEIGHTS if file is None else (file,):
         index = cached_file(repository, f"{name}.index.json", commit)
-        shards = [name] if index is None else set(json.loads(index.read_bytes())["weight_map"].values())
+        try:
+            shards = [name] if index is None else indexed_weights(index)
+        except DamagedFileError:  # loading says so, and the table goes on without this checkpoint
+            return {}
         found = {path: cached_file(repository, path, commit) for path in shards}
         there = {path: HubFile(place.stat().st_size, None) for path, place in found.items() if place is not None}
         if len(there) == len(found):

@@ -102,6 +102,8 @@ from .errors import IHLensError as IHLensError
 from .errors import InputError as InputError
 from .errors import NumericsError as NumericsError
 from .errors import RunError as RunError
+from .errors import StorageError as StorageError
+from .errors import WorkerError as WorkerError
 from .estimates import Estimate as Estimate
 from .estimates import NullScores as NullScores
 from .experiments.conditions import ConditionRuns as ConditionRuns

@@ -57,7 +57,7 @@ def writing_into(folder: Path) -> Generator[None]:
             raise
         raise StorageError(
             f"{folder} cannot be written: {error.strerror}. {advice}; what was finished is kept, and the same call "
-            "goes on from there"
+            "can be made again"
         ) from error
 
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from ih_lens.atomic import new_folder, to_json_bytes
 from ih_lens.data.tokenizer import vocabulary_size
-from ih_lens.errors import DamagedFileError, InputError
+from ih_lens.errors import DamagedFileError, InputError, StorageError
 from ih_lens.models.files import entry, file_inside, read_record
 from ih_lens.reading import sha256_of
 from ih_lens.validate import path_of
@@ -143,10 +143,13 @@ def write_token_file(
 
     Raises:
         InputError: if there are no ids, or the folder cannot be made.
+        StorageError: if the disk is full, or the folder that it is to lie in cannot be written.
     """
     try:
         with new_folder(out) as folder:
             _fill(folder, chunks, tokenizer, {"d_vocab": d_vocab, "bos": bos, "description": description})
+    except StorageError:
+        raise
     except OSError as error:
         raise InputError(
             f"{out} cannot be made ({error}); choose another folder, or call again if it came into being meanwhile"

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -231,3 +232,13 @@ def test_a_missing_file_is_refused(copy, missing):
     (copy / missing).unlink()
     with pytest.raises(ih.DamagedFileError, match="incomplete"):
         TokenFile.open(copy)
+
+
+def test_a_full_disk_is_told_as_one(tmp_path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(ih.StorageError, match=r"cannot be written: No space left on device. Make room"):
+        ih.tokenize_text(["some text"] * 50, tmp_path / "tokens", vocab_size=257)
+    assert not list(tmp_path.iterdir())

@@ -43,8 +43,8 @@ def end_with(error: BaseException) -> NoReturn:
     if isinstance(error, IHLensError):
         fail(str(error), 2)
     if isinstance(error, OSError):
-        what = f"{error.strerror or error}: {error.filename or ''}"
-        fail(f"{what}. Check the path, its permissions and the space left", 2)
+        where = "" if error.filename is None else f": {error.filename}"
+        fail(f"{error.strerror or error}{where}. Check the path, its permissions and the space left", 2)
     usage = getattr(error, "format_message", None)
     if usage is not None:
         if not usage():  # called without a command, which has shown the help already

@@ -104,7 +104,7 @@ def test_series_are_listed(monkeypatch, capsys) -> None:
     [
         (KeyboardInterrupt(), 130, "the same command continues"),
         (PermissionError(13, "Permission denied", "/runs"), 2, "Permission denied: /runs"),
-        (OSError(28, "No space left on device"), 2, "space left"),
+        (OSError(28, "No space left on device"), 2, "No space left on device. Check the path"),
         (ZeroDivisionError("by zero"), 70, "unexpected ZeroDivisionError: by zero"),
     ],
 )

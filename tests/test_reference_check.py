@@ -33,6 +33,12 @@ def test_this_installation_gives_the_reference_numbers(dtype: str) -> None:
     assert compared.n_numbers.sum() == sum(len(values) for of in STORED.values() for values in of.values())
 
 
+@pytest.mark.parametrize("device", ["nonsense", "meta"])
+def test_a_device_that_is_none_is_refused_before_anything_is_measured(device: str) -> None:
+    with pytest.raises(ih.InputError, match="device: "):
+        ih.check_reference_numbers(device=device)
+
+
 def test_the_command_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr(check, "REFERENCE_MODELS", ["smeared_keys_1L"])
     monkeypatch.setattr(sys, "argv", ["ih-lens", "check"])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ih_lens.progress import with_progress
 from ih_lens.reference_check.measures import MEASURES, MeasuredReference
 from ih_lens.reference_check.models import REFERENCE_MODELS, reference_examples, reference_model
-from ih_lens.validate import one_of
+from ih_lens.validate import device_of, one_of
 
 _FILE = "reference_numbers.json"
 _PRECISIONS = {"float32": (torch.float32, 1.0), "float64": (torch.float64, 1e-6)}
@@ -38,12 +38,13 @@ def check_reference_numbers(*, device: str = "cpu", dtype: str = "float32", prog
         one side only is infinitely far off.
 
     Raises:
-        InputError: if `dtype` is another.
+        InputError: if `dtype` is another, or `device` is none that holds numbers.
 
     Examples:
         >>> bool(check_reference_numbers().within.all())
         True
     """
+    device_of("device", device)
     weights_dtype, scale = _PRECISIONS[one_of("dtype", dtype, list(_PRECISIONS))]
     expected = _reference_numbers()
     lines: list[dict[str, Any]] = []

@@ -149,7 +149,7 @@ class TrainConfig:
             }
             return cls(**values)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"this is no training configuration: {error!r}") from error
+            raise InputError(f"this is no training configuration ({error!r}); give what to_json wrote") from error
 
 
 def _require(name: str, value: Any, expected: str, sound: Callable[[Any], object]) -> None:

@@ -20,7 +20,7 @@ class Plan:
 
     Attributes:
         clamps: the clamps; where two act on one activation the later one gets what the earlier one made.
-        momentum: of the weights that a clamp cuts off, in training: "keep" lets the optimizer's moments and weight
+        momentum: of the weights that a clamp cuts off, in training: "keep" lets the optimiser's moments and weight
             decay move them on; "zero" sets the moments to zero when the clamp begins to hold and when it is let go;
             "hold" keeps the weights as they are in between.
 

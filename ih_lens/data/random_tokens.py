@@ -78,6 +78,10 @@ def random_tokens(
     the rows of the embedding that the tokenizer cannot produce, and the most and the least common tokens. With
     neither tokenizer nor `counts` nothing is known of how common a token is, and only the start token is left out.
     Ids come out; nothing is decoded. Arguments, result and errors are those of `repeated_random_tokens`.
+
+    Examples:
+        >>> random_tokens(model, length=25).shape  # without a start token, by default
+        torch.Size([10, 25])
     """
     at_least("length", length, 1)
     at_least("n_examples", n_examples, 1)

@@ -61,7 +61,7 @@ def text_examples(
         split: split of a named dataset.
         config: configuration of a named dataset.
         suffixes: which files of a folder are text.
-        progress: show a bar while it runs on a terminal.
+        progress: show a bar while it runs, if this is a terminal or a notebook.
 
     Returns:
         The examples; `.description` tells the source, the start token and the separator.

@@ -62,7 +62,7 @@ def tokenize_text(
         suffixes: which files of a folder are text.
         sample_characters: how much of the text, from its beginning, the BPE is trained on.
         max_tokens: stop after so many tokens.
-        progress: show progress on a terminal.
+        progress: show a bar while it runs, if this is a terminal or a notebook.
 
     Returns:
         The token file; `TokenCorpus(file.path, n_pos)` cuts it into examples.

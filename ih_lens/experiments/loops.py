@@ -129,7 +129,7 @@ def generation_loops(
         max_period: as in `repetition`.
         seed: of the sampling, and of the draws.
         batch_size: prompts at once.
-        progress: show a bar while it runs on a terminal.
+        progress: show a bar while it runs, if this is a terminal or a notebook.
 
     Returns:
         What `repetition` tells over [condition, example] ("whole model", "without the heads", and "without" the heads

@@ -96,7 +96,7 @@ def matched_ablations(
         window: for "in_context_learning".
         n_nearest: for match="norm".
         batch_size: as in `ablate_heads`.
-        progress: show a bar while it runs on a terminal.
+        progress: show a bar while it runs, if this is a terminal or a notebook.
 
     Returns:
         `.effect` with its spread over examples, `.null` [group, draw], and `.p_value()`, whose smallest value is

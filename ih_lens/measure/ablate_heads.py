@@ -62,7 +62,7 @@ def ablate_heads(
         batch_size: copies of examples that exist at once, which bounds the memory: about six residual streams
             [n_pos, d_model] per copy, beside one folded copy of the layers' weights. By default as many as make 2^22
             numbers in the residual stream on a CPU, else 32768 tokens. Changes memory and speed only.
-        progress: show a bar with the cost while it runs on a terminal.
+        progress: show the cost and a bar while it runs, if this is a terminal or a notebook.
 
     Returns:
         `.random_token` [layer, head, example], `.by_context_index` [layer, head, context_index] and `.at_indices`

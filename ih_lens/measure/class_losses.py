@@ -43,7 +43,7 @@ def class_losses(
         occurrence: of the default classes.
         examples_at_once: how many examples' losses exist at once; by default 2^18 tokens.
         batch_size: as in `token_losses`.
-        progress: show a bar while it runs on a terminal.
+        progress: show a bar while it runs, if this is a terminal or a notebook.
 
     Returns:
         `total` [token_class, example], in nats, and `count` [token_class, example].

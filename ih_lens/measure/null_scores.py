@@ -65,7 +65,7 @@ def null_scores(
         repeats: how often they are repeated.
         bos: start token.
         batch_size: examples per run of the model.
-        progress: show a bar while it runs on a terminal.
+        progress: show a bar while it runs, if this is a terminal or a notebook.
 
     Returns:
         The scores of every draw, [draw, layer, head] per measure. "shuffled_tokens" has no null for measures of

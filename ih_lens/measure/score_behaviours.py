@@ -53,7 +53,7 @@ def score_behaviours(
         seed: of all that is random in the examples.
         batch_size: examples per run of the model; the result does not depend on it.
         keep_examples: keep what each example gave, for bootstrap intervals.
-        progress: show a bar while it runs on a terminal.
+        progress: show a bar while it runs, if this is a terminal or a notebook.
 
     Returns:
         For each behaviour NAME the measures NAME (attention to the targets, 0 to 1), NAME_baseline (the same where

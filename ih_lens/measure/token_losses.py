@@ -52,7 +52,7 @@ def token_losses(
         window: `at_indices` are means over so many indices to both sides, as far as the example reaches.
         batch_size: examples per forward pass; by default as many as make 2^19 numbers in the residual stream on a
             CPU, else 32768 tokens. Changes memory and speed only.
-        progress: show a bar while it runs on a terminal.
+        progress: show a bar while it runs, if this is a terminal or a notebook.
 
     Returns:
         `.random_token` [example], `.by_context_index` [n_pos - 1] (entry c is context index c + 1), `.at_indices`

@@ -23,7 +23,7 @@ class PublishedCheckpoint:
 
     Attributes:
         revision: branch, tag or 40-digit commit of the repository.
-        step: optimizer steps before it; where a publisher labels by tokens, those.
+        step: optimiser steps before it; where a publisher labels by tokens, those.
         tokens_elapsed: tokens trained on before it.
         file: what holds its weights, for repositories that keep all checkpoints as files of one revision.
 

@@ -46,7 +46,7 @@ class PublishedSnapshot:
 
     @property
     def step(self) -> int:
-        """Optimizer steps before it."""
+        """Optimiser steps before it."""
         return self.checkpoint.step
 
     @property

@@ -17,7 +17,7 @@ class SnapshotLike(Protocol):
 
     @property
     def step(self) -> int:
-        """Optimizer steps before it."""
+        """Optimiser steps before it."""
         ...
 
     @property

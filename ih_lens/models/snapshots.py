@@ -39,7 +39,7 @@ class Snapshot:
 
     Attributes:
         path: the folder.
-        step: optimizer steps before it; 0 is the untrained model.
+        step: optimiser steps before it; 0 is the untrained model.
         tokens_elapsed: tokens trained on before it.
         weights_hash: sha256 of `model.safetensors`.
         smeared_keys: whether its attention layers smear their keys.

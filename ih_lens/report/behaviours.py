@@ -42,7 +42,7 @@ def behaviour_table(
         seed: of all random tokens and examples.
         bos: start token, as in `score_heads`.
         batch_size: examples per run of the model; the result does not depend on it.
-        progress: show a bar while it runs on a terminal.
+        progress: show a bar while it runs, if this is a terminal or a notebook.
 
     Returns:
         One row per head; `.scores` has every measure with its spread over examples.

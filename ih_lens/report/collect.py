@@ -35,7 +35,7 @@ class Collector:
         evals: examples that every model is measured on.
         settings: what the numbers depend on, with its context indices chosen.
         workers: processes; None takes what joblib is configured to.
-        progress: whether to show the cost and a bar on a terminal.
+        progress: show the cost and a bar while it runs, if this is a terminal or a notebook.
         n_taken: measurements taken so far.
         n_stored: measurements that were found in the store.
         damaged: stored measurements that were damaged and taken again.

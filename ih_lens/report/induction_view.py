@@ -53,7 +53,7 @@ def induction_view(
             paper does for pattern matching; scores on the text are then of these. Such as those of
             `PatternMatching().texts(model).texts[0].destinations`. All by default.
         title: heading of the page; the model's name by default.
-        progress: show a bar on a terminal or in a notebook.
+        progress: show a bar while it runs, if this is a terminal or a notebook.
 
     Returns:
         The view; its `.data` holds what it shows, each entry to within 1/255 of the largest magnitude in its row.

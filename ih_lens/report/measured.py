@@ -24,7 +24,7 @@ class MeasuredModel:
     Attributes:
         name: the model's name in the table.
         description: what it is (layers, heads, seed, ...), ready for JSON.
-        steps: optimizer steps of its snapshots, ascending.
+        steps: optimiser steps of its snapshots, ascending.
         tokens_elapsed: training tokens seen by each snapshot.
         keys: per measurement, the store's key for each snapshot and the form of what lies there; a measurement that
             was not taken is absent.

@@ -77,7 +77,7 @@ class ModelAnalysisTable:
             store: folder of the measurements; by default `measured` inside each run's folder.
             workers: processes that measure side by side; by default what `joblib.parallel_config` says, for a cluster,
                 and otherwise this process alone.
-            progress: show the cost and a bar, if this is a terminal.
+            progress: show the cost and a bar while it runs, if this is a terminal or a notebook.
             rows: what to analyse and to show.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Clamps during training: their schedules step by step, and the optimizer's memory of what they cut off."""
+"""Clamps during training: their schedules step by step, and the optimiser's memory of what they cut off."""
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager

@@ -32,7 +32,7 @@ def is_decayed(name: str) -> bool:
 
 
 def set_schedules(optimizer: torch.optim.AdamW, config: TrainConfig, step: int) -> float:
-    """Give the optimizer the learning rate and weight decay of a step; returns the learning rate."""
+    """Give the optimiser the learning rate and weight decay of a step; returns the learning rate."""
     lr = config.learning_rate(step)
     matrices, others = optimizer.param_groups
     matrices["weight_decay"] = config.weight_decay_at(step)
@@ -64,7 +64,7 @@ def restore_optimizer(optimizer: torch.optim.AdamW, model: nn.Module, tensors: d
         if not found:
             continue  # a parameter that the model does not use has none
         if len(found) != len(_MOMENTS) or any(value.shape != parameter.shape for value in found.values()):
-            raise DamagedFileError(f"the saved optimizer does not know {name}; delete the run folder and train again")
+            raise DamagedFileError(f"the saved optimiser does not know {name}; delete the run folder and train again")
         counter = torch.tensor(float(step), device=parameter.device)
         placed = {moment: value.to(parameter.device, parameter.dtype).clone() for moment, value in found.items()}
         optimizer.state[parameter] = {"step": counter, **placed}

@@ -120,7 +120,7 @@ class RunFolder:
         return n_threads
 
     def resume(self, model: HookedTransformer, optimizer: torch.optim.AdamW) -> Position:
-        """Bring model, optimizer and loss log to the last saved step, which is returned with what clamps remember.
+        """Bring model, optimiser and loss log to the last saved step, which is returned with what clamps remember.
 
         Raises:
             DamagedFileError: if the state is damaged, or the log or a snapshot from before it is missing.

@@ -1,4 +1,4 @@
-"""What resuming needs: weights, optimizer moments and how far the log had come, the latest complete one only."""
+"""What resuming needs: weights, the optimiser's moments and how far the log had come, the latest complete one only."""
 
 import re
 from dataclasses import dataclass, field
@@ -61,7 +61,7 @@ def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.AdamW, pos
 
 
 def restore_state(folder: Path, model: nn.Module, optimizer: torch.optim.AdamW) -> Position | None:
-    """Put the latest state back into the model and the optimizer; None if there is none.
+    """Put the latest state back into the model and the optimiser; None if there is none.
 
     Raises:
         DamagedFileError: if it was truncated or altered.

@@ -1,4 +1,4 @@
-"""One optimizer step: forward, backward, clipping, update."""
+"""One optimiser step: forward, backward, clipping, update."""
 
 from collections.abc import Sequence
 from typing import Literal, TypeAlias

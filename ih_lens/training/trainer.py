@@ -47,13 +47,13 @@ def train(
         cfg: the model's configuration.
         corpus: token ids [example, pos], or a corpus of `ih_lens.data`; no example is trained on twice. Of a tensor,
             examples that the steps do not need are held out for measuring.
-        config: steps, optimizer, schedules, snapshots and seeds.
+        config: steps, optimiser, schedules, snapshots and seeds.
         out: the run folder. New or empty: training begins. An unfinished run of the same configuration: it is
             continued. A finished one: it is returned as it is.
         smeared_keys: whether the model's attention layers smear their keys.
-        clamps: what is held at chosen values while the model trains; a plan also says what becomes of the optimizer's
+        clamps: what is held at chosen values while the model trains; a plan also says what becomes of the optimiser's
             moments. Snapshots are the plain weights: measured inside `clamp(model, ...)` they are clamped again.
-        progress: show the cost and a progress bar, if this is a terminal or a notebook.
+        progress: show the cost and a bar while it runs, if this is a terminal or a notebook.
 
     Returns:
         The run, with its snapshots.

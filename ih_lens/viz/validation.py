@@ -71,6 +71,9 @@ def plot_copying_validation(
     """Copying score of each head against the eigenvalues of its OV circuit; arguments as `plot_score_agreement`.
 
     The paper's appendix shows that both agree ("Validating head activation evaluators").
+
+    Examples:
+        >>> plot_copying_validation({"gpt2": scores})
     """
     return plot_score_agreement(scores, "ov_copying_eigenvalues", "copying", together=together, opaque=opaque)
 
@@ -82,6 +85,9 @@ def plot_prefix_matching_validation(
 
     Heads of the first layer have no trace and are left out. The paper's appendix shows that both agree ("Validating
     head activation evaluators").
+
+    Examples:
+        >>> plot_prefix_matching_validation({"gpt2": scores})
     """
     return plot_score_agreement(scores, "qk_eigenvalue_trace", "prefix_matching", together=together, opaque=opaque)
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import ih_lens as ih
+from ih_lens.models import hub_files
 from tests.models.huggingface_models import save_huggingface
 
 _opened: list[str] = []
@@ -180,3 +181,13 @@ def test_files_that_are_not_what_they_should_be(folder: Path, name: str) -> None
         except ih.IHLensError:
             refused += 1
     assert refused
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[", b'{"weight_map": {"x": "../../../other"}}'])
+def test_a_damaged_index_in_the_cache_is_no_list_of_weights(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    monkeypatch.setattr(hub_files, "cached_file", lambda *_: index)
+    index.write_bytes(content)
+    assert hub_files.cached_weights("lab/model", "0" * 40) == {}

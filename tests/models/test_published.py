@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import ih_lens as ih
-from ih_lens.models import hub_files, hub_retries, published, published_snapshot
+from ih_lens.models import hub_retries, published, published_snapshot
 from ih_lens.models.disk_budget import DiskBudget
 from ih_lens.models.hub_retries import is_transient, with_retries
 from ih_lens.models.origin import origin_of
@@ -309,16 +309,6 @@ def test_weights_that_are_damaged_in_the_repository_are_no_reason_to_stop(
     with pytest.raises(ih.DownloadError, match="truncated"):
         _open(tmp_path).snapshots[2].load()
     assert _cached(tmp_path) == {}
-
-
-@pytest.mark.parametrize("content", [b"{}", b"[", b'{"weight_map": {"x": "../../../other"}}'])
-def test_a_damaged_index_in_the_cache_is_no_list_of_weights(
-    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index = tmp_path / "model.safetensors.index.json"
-    monkeypatch.setattr(hub_files, "cached_file", lambda *_: index)
-    index.write_bytes(content)
-    assert hub_files.cached_weights("lab/model", "0" * 40) == {}
 
 
 def test_a_model_without_tokenizer(hub: HubStandIn, tmp_path: Path) -> None:

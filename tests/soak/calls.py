@@ -107,6 +107,11 @@ class Server:
         return "" if self._process.stdout is None else self._process.stdout.readline().strip()
 
 
+def living_sessions() -> set[int]:
+    """All sessions with a process that lives; a command's has the number of its process."""
+    return {session for _, session in _sessions()}
+
+
 def _sessions() -> list[tuple[int, int]]:
     """Number and session of every process that is not dead already."""
     found: list[tuple[int, int]] = []

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.soak.calls import Call, Server
+from tests.soak.calls import Call, Server, living_sessions
 from tests.soak.clock import Clock
 from tests.soak.disturbances import DISTURBANCES
 from tests.soak.outcomes import what_is_wrong
@@ -24,7 +24,7 @@ _PATIENCE = 2.0
 _ENDS_WITHIN = 60.0
 """Seconds: a worker whose command is killed ends a second later, or when it has imported what it needs to look."""
 _SUFFERS_FOR = 20.0
-_LOOK_EVERY = 0.02
+_LOOK_EVERY = 0.05
 
 
 @dataclass
@@ -198,7 +198,7 @@ class Day:
         end = time.monotonic() + _ENDS_WITHIN
         while time.monotonic() < end:
             self._look()
-            if not self.running() and not any(call.processes() for call in self.calls):
+            if not self.running() and not {call.pid for call in self.calls} & living_sessions():
                 return
             time.sleep(0.2)
         for call in self.calls:

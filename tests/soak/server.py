@@ -4,6 +4,7 @@ Lines of JSON come in: `{"run": [words], "log": file, "cold": bool, "environment
 process, which leads a session of its own; `{"poll": number}` with its exit status, or null while it runs.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -58,6 +59,7 @@ def _import_everything() -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message=".*fork.*")
     context.set_start_method("fork")  # so that workers are copies as well
+    gc.freeze()  # or the copies' collections would write to all that they share
 
 
 def _become(asked: dict[str, Any]) -> None:

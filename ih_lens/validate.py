@@ -1,6 +1,6 @@
 """Every check of arguments, in one place: each returns the checked value or raises with what to do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +28,17 @@ def number(name: str, value: Any, *, whole: bool = False) -> int | float:
     if not known or not -_HUGE < float(min(max(value, -_HUGE), _HUGE)) < _HUGE:
         raise InputError(f"{name}: expected {'a whole' if whole else 'a finite'} number, got {value!r}")
     return cast(int | float, value)
+
+
+def listed(name: str, value: Any, of: str) -> tuple[Any, ...]:
+    """The members of a list, tuple, range or the like, and no text."""
+    if (
+        isinstance(value, str | bytes)
+        or not isinstance(value, Iterable)
+        or (isinstance(value, Tensor) and not value.ndim)
+    ):
+        raise InputError(f"{name}: expected {of}, got {value!r}")
+    return tuple(cast(Iterable[Any], value))
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> str:

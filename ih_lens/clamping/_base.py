@@ -13,7 +13,7 @@ from ih_lens.clamping.schedule import ALWAYS, During, Schedule, When, schedule_f
 from ih_lens.clamping.state import ClampState, Reference
 from ih_lens.errors import IHLensError, InputError
 from ih_lens.types import HeadIndex, HeadSpelling
-from ih_lens.validate import head_index, number, one_of
+from ih_lens.validate import head_index, listed, number, one_of
 
 GRADIENTS = ("block", "straight_through", "stop")
 Heads = HeadSpelling | Sequence[HeadSpelling]
@@ -81,7 +81,11 @@ class Clamp(ABC):
         for entry in fields(self):
             if type(entry.default) in (int, float):
                 number(entry.name, getattr(self, entry.name), whole=isinstance(entry.default, int))
+            elif type(entry.default) is bool and not isinstance(getattr(self, entry.name), bool):
+                raise InputError(f"{entry.name}: expected True or False, got {getattr(self, entry.name)!r}")
         one_of("gradient", self.gradient, GRADIENTS)
+        if not isinstance(self.during, During | When):
+            raise InputError(f"during: expected During(start, stop) or When(metric, ...), got {self.during!r}")
         if not 0 <= self.strength <= 1:
             raise InputError(f"strength: expected a share from 0 to 1, got {self.strength!r}")
 
@@ -159,11 +163,17 @@ def several_heads(heads: Heads) -> tuple[HeadIndex, ...]:
     Raises:
         InputError: if there is none, or one twice.
     """
-    single = isinstance(heads, str) or (len(heads) == 2 and all(isinstance(part, int) for part in heads))
-    parsed = tuple(HeadIndex.parse(head) for head in ([heads] if single else heads))  # pyright: ignore[reportArgumentType]
+    given = (heads,) if isinstance(heads, str) else listed("heads", heads, "heads, such as 'L1H0' or ['L1H0', 'L1H1']")
+    single = len(given) == 2 and all(isinstance(part, int) for part in given)
+    parsed = tuple(map(HeadIndex.parse, [given] if single else given))  # pyright: ignore[reportArgumentType]
     if not parsed or len(set(parsed)) < len(parsed):
         raise InputError(f"heads: expected at least one head and none twice, got {heads!r}")
     return parsed
+
+
+def given_rows(name: str, rows: Rows) -> Rows:
+    """Positions, or a word for some, as a clamp keeps them."""
+    return rows if isinstance(rows, str) else listed(name, rows, "'all', 'even', 'odd', 'last' or a list of positions")
 
 
 def places_of_heads(heads: Sequence[HeadIndex], cfg: Any, hook: str, axis: int) -> list[Place]:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ih_lens.clamping._base import Clamp, Heads, Place, Rows, chosen_rows, places_of_heads, several_heads
+from ih_lens.clamping._base import Clamp, Heads, Place, Rows, chosen_rows, given_rows, places_of_heads, several_heads
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ class PatternClamp(Clamp):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "heads", several_heads(self.heads))
-        if not isinstance(self.rows, str):
-            object.__setattr__(self, "rows", tuple(self.rows))
+        object.__setattr__(self, "rows", given_rows("rows", self.rows))
         chosen_rows(self.rows if isinstance(self.rows, str) else "all", 1)
 
     def places(self, cfg: Any) -> list[Place]:

@@ -11,6 +11,7 @@ from ih_lens.clamping.clamps._patterns import PatternClamp
 from ih_lens.clamping.clamps.induction_target import induction_marks
 from ih_lens.clamping.state import ClampState
 from ih_lens.errors import InputError
+from ih_lens.validate import listed
 
 KEYS = ("previous", "self", "start", "induction")
 
@@ -33,10 +34,11 @@ class _KeyClamp(PatternClamp):
         if isinstance(self.keys, str):
             if self.keys not in KEYS:
                 raise InputError(f"keys: expected one of {', '.join(KEYS)} or distances, got {self.keys!r}")
-        elif not self.keys or not all(isinstance(back, int) and back >= 0 for back in self.keys):
+            return
+        distances = listed("keys", self.keys, f"one of {', '.join(KEYS)}, or a list of distances")
+        if not distances or not all(type(back) is int and 0 <= back < 2**63 for back in distances):
             raise InputError(f"keys: expected distances back from the query, from 0, got {self.keys!r}")
-        else:
-            object.__setattr__(self, "keys", tuple(self.keys))
+        object.__setattr__(self, "keys", distances)
 
     def _marked(self, natural: Tensor, state: ClampState) -> Bool[Tensor, "batch 1 query_pos key_pos"]:
         n_pos = natural.shape[-1]

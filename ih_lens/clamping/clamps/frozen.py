@@ -12,7 +12,7 @@ from ih_lens.clamping.state import ClampState, Reference
 from ih_lens.errors import CapabilityError, InputError
 from ih_lens.models.hooked_transformer import LoadedModel
 from ih_lens.models.snapshots import Snapshot
-from ih_lens.validate import layer_indices
+from ih_lens.validate import layer_indices, listed
 
 Source = Snapshot | LoadedModel | str | Path
 
@@ -29,8 +29,10 @@ class _Frozen(Clamp):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.source, LoadedModel | Snapshot):
+        if isinstance(self.source, str | Path):
             object.__setattr__(self, "source", Snapshot(self.source))
+        elif not isinstance(self.source, LoadedModel | Snapshot):
+            raise InputError(f"source: expected a snapshot, its folder or a model, got {self.source!r}")
 
     def model(self, cfg: Any) -> LoadedModel:
         """The frozen model.
@@ -163,7 +165,7 @@ class FreezeResid(_Frozen):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "layers", listed("layers", self.layers, "a list of layers"))
 
     def places(self, cfg: Any) -> list[Place]:
         """The inputs of these layers."""

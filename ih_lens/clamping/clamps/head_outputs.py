@@ -12,7 +12,7 @@ from ih_lens.clamping.state import ClampState
 from ih_lens.errors import InputError
 from ih_lens.models.hooked_transformer import LoadedModel
 from ih_lens.types import HeadIndex
-from ih_lens.validate import at_least, one_of
+from ih_lens.validate import at_least, listed, number, one_of
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class MeanHead(HeadClamp):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("over", self.over, ["batch", "all", "given"])
-        object.__setattr__(self, "means", tuple(tuple(float(number) for number in row) for row in self.means))
+        rows = [listed("means", row, "rows of numbers") for row in listed("means", self.means, "rows of numbers")]
+        object.__setattr__(self, "means", tuple(tuple(float(number("means", mean)) for mean in row) for row in rows))
         n_heads = len(several_heads(self.heads)) if self.over == "given" else 0
         if len(self.means) != n_heads:
             raise InputError(

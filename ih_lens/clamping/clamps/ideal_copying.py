@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ih_lens.clamping._base import Clamp, Place, Rows, Target, chosen_rows
+from ih_lens.clamping._base import Clamp, Place, Rows, Target, chosen_rows, given_rows
 from ih_lens.clamping.state import ClampState
 from ih_lens.errors import InputError
 from ih_lens.types import HeadIndex, HeadSpelling
@@ -60,8 +60,7 @@ class IdealCopyLogits(_IdealCopying):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.keys, str):
-            object.__setattr__(self, "keys", tuple(self.keys))
+        object.__setattr__(self, "keys", given_rows("keys", self.keys))
         if not self.floor > 0:
             raise InputError(f"floor: expected a small positive number, got {self.floor!r}")
 

@@ -10,6 +10,7 @@ from ih_lens.clamping._base import Place, Target
 from ih_lens.clamping.clamps._patterns import PatternClamp, same_token, shares, shift_keys
 from ih_lens.clamping.state import ClampState
 from ih_lens.errors import InputError
+from ih_lens.validate import listed, number
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class LabelMatch(PatternClamp):
         if not 0 <= self.correct <= 1:
             raise InputError(f"correct: expected a share from 0 to 1, got {self.correct!r}")
         if self.classes is not None:
-            object.__setattr__(self, "classes", tuple(self.classes))
+            classes = listed("classes", self.classes, "a list with the class of every token id")
+            object.__setattr__(self, "classes", tuple(number("classes", given, whole=True) for given in classes))
 
     def cuts_off(self) -> bool:
         """Never: queries without labels keep their pattern."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ih_lens.clamping._base import Clamp, Place, Target
 from ih_lens.clamping.state import ClampState, Reference
-from ih_lens.validate import layer_indices, one_of
+from ih_lens.validate import layer_indices, listed, one_of
 
 _HOOKS = {name: f"hook_{name}" for name in ("pattern", "q", "k", "v", "z")}
 
@@ -36,7 +36,7 @@ class Preserve(Clamp):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("what", self.what, list(_HOOKS))
-        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "layers", listed("layers", self.layers, "a list of layers"))
 
     def places(self, cfg: Any) -> list[Place]:
         """The whole activation of each layer."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from ih_lens.clamping._base import Clamp, Place, Target
 from ih_lens.clamping.state import ClampState
 from ih_lens.errors import InputError
-from ih_lens.validate import layer_indices
+from ih_lens.validate import layer_indices, number
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ShiftedLayer(Clamp):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.layer == 0:
+        if number("layer", self.layer, whole=True) == 0:
             raise InputError("layer: expected a layer with layers before it, got 0; give 1 or a later one")
 
     def places(self, cfg: Any) -> list[Place]:

@@ -11,10 +11,13 @@ from torch import Tensor
 
 from ih_lens.data.random_tokens import n_random_tokens
 from ih_lens.data.start_tokens import start_token
-from ih_lens.errors import CapabilityError
+from ih_lens.errors import CapabilityError, InputError
 from ih_lens.measure.attention import AttentionReduction, measurable_tokens, measure_attention
 from ih_lens.types import ModelLike
 from ih_lens.validate import at_least, start_column, token_batch
+
+_FARTHEST = 2**31
+"""Targets may be shifted to both sides."""
 
 Evaluator = TypeVar("Evaluator", bound="HeadEvaluator")
 
@@ -38,6 +41,10 @@ class HeadEvaluator(ABC):
     settings: ClassVar[tuple[str, ...]]
     uses_text: ClassVar[bool] = False
     follows_tokens: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for entry in dataclasses.fields(self):
+            _require_type(entry.name, getattr(self, entry.name), entry.default)
 
     @abstractmethod
     def tokens(
@@ -70,6 +77,17 @@ class HeadEvaluator(ABC):
     def parameters(self) -> dict[str, Any]:
         """The fields by name."""
         return dataclasses.asdict(self)
+
+
+def _require_type(name: str, value: Any, default: Any) -> None:
+    """Refuse a parameter that is not of its default's type; a start token is an id, a text or None."""
+    if name == "bos":
+        if isinstance(value, bool) or not isinstance(value, int | str | None):
+            raise InputError(f"bos: expected 'auto', a token id or None, got {value!r}")
+    elif type(default) is int:
+        at_least(name, value, 0 if name != "offset" else -_FARTHEST)
+    elif isinstance(default, str) and not isinstance(value, str):
+        raise InputError(f"{name}: expected a text such as {default!r}, got {value!r}")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def check_reference_numbers(*, device: str = "cpu", dtype: str = "float32", prog
     Args:
         device: where the models run.
         dtype: of their weights: "float32", or "float64" with tolerances that are a millionth.
-        progress: show a bar while it runs on a terminal.
+        progress: show a bar while it runs, if this is a terminal or a notebook.
 
     Returns:
         A row for each model and measure: `model`, `measure`, `n_numbers` compared; `expected`, `got` and `difference`

@@ -17,10 +17,10 @@ AfterWarmup: TypeAlias = Literal["constant", "linear", "cosine"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Optimizer, schedules, snapshots and seeds of one training.
+    """Optimiser, schedules, snapshots and seeds of one training.
 
     Args:
-        n_steps: optimizer steps.
+        n_steps: optimiser steps.
         batch_size: examples per step, over all devices together.
         lr: learning rate after warm-up.
         snapshots: when to keep the model: `every(n)`, `powers_of_two(first, last)` or `at_steps([...])`; step 0 and

@@ -34,11 +34,14 @@ def main() -> int:
 def _has_finding(name: str, seconds: int, findings: Path) -> bool:
     command = [sys.executable, "-m", "tests.fuzz.under_atheris", name, str(seconds), str(findings)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    told = [line.split()[-1] for line in done.stderr.splitlines() if line.startswith("stat::number_of_executed_units")]
-    print(f"{name}: {told[0] if told else 'an unknown number of'} inputs", flush=True)
+    counts = [
+        line.split()[-1] for line in done.stderr.splitlines() if line.startswith("stat::number_of_executed_units")
+    ]
+    print(f"{name}: {counts[0] if counts else 'an unknown number of'} inputs", flush=True)
     if done.returncode:
         # after libFuzzer's report come the complaints of an interpreter that it ended
-        print(f"{done.stdout[-3000:]}\n{done.stderr[:3000]}")
+        told = "".join(line for line in done.stderr.splitlines(keepends=True) if not line.startswith("INFO: "))
+        print(f"{done.stdout[-3000:]}\n{told[:3000]}")
         print(f"{name}: FINDING; python -m tests.fuzz --reproduce {findings}/{name}-... {name}", flush=True)
     return done.returncode != 0
 

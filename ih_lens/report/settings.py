@@ -24,7 +24,7 @@ class TableSettings:
         ablation: "pattern_preserving" (the paper's) or "full".
         replace: what stands in for an ablated head's output: "zero", "mean" or "resample".
         seed: of the evaluation set's random indices, of the random tokens that heads are scored on, and of "resample".
-        batch_size: examples per forward pass, None for the default of each measurement; changes numbers only by rounding.
+        batch_size: examples per forward pass, None for each measurement's default; changes numbers only by rounding.
         device: where models run; changes numbers only by rounding. Workers that are given "cuda" share the machine's
             GPUs, "cuda:1" is that one.
         threads: of PyTorch in each worker; changes numbers only by rounding, so it does not follow from `workers`.

@@ -10,10 +10,13 @@ import math
 import os
 import re
 import reprlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from ih_lens.errors import DamagedFileError
@@ -183,3 +186,27 @@ def _require_shallow(value: Any, path: Path | str) -> None:
         if not level:
             return
     raise DamagedFileError(f"{path} is nested more than {MOST_DEPTH} deep; restore it from a copy")
+
+
+def read_tokenizer(path: Path, remedy: str) -> Tokenizer:
+    """The tokenizer of a tokenizer.json.
+
+    Raises:
+        DamagedFileError: if the file is none; it ends with what to do.
+    """
+    try:
+        with panics_as_errors():
+            return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise DamagedFileError(f"{path} cannot be read as a tokenizer.json ({shown(error)}); {remedy}") from error
+
+
+@contextmanager
+def panics_as_errors() -> Generator[None]:
+    """Make an error of a panic of a library in Rust, which is none for `except Exception`."""
+    try:
+        yield
+    except BaseException as panic:
+        if type(panic).__name__ != "PanicException":  # each library has a class of its own, and none exports it
+            raise
+        raise ValueError(str(panic)) from panic

@@ -15,7 +15,7 @@ from ih_lens.atomic import new_folder, to_json_bytes
 from ih_lens.data.tokenizer import vocabulary_size
 from ih_lens.errors import DamagedFileError, InputError, StorageError
 from ih_lens.models.files import entry, file_inside, read_record
-from ih_lens.reading import sha256_of
+from ih_lens.reading import read_tokenizer, sha256_of
 from ih_lens.validate import path_of
 
 _FORMAT = "ih_lens token file"
@@ -96,10 +96,7 @@ class TokenFile:
             DamagedFileError: if the file is no tokenizer, or one of another vocabulary.
         """
         path = file_inside(self.path, _TOKENIZER)
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise DamagedFileError(f"{path} is no tokenizer.json ({error}); {_REMEDY}") from error
+        tokenizer = read_tokenizer(path, _REMEDY)
         if not 0 < vocabulary_size(tokenizer) <= self.d_vocab:
             raise DamagedFileError(
                 f"{path} has a vocabulary of {vocabulary_size(tokenizer)} where {self.d_vocab} are expected; {_REMEDY}"

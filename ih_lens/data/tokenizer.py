@@ -9,7 +9,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from ih_lens.data.pieces import Piece
 from ih_lens.data.sources import END_OF_TEXT
-from ih_lens.errors import InputError
+from ih_lens.errors import DamagedFileError, InputError
+from ih_lens.reading import read_tokenizer
 from ih_lens.validate import at_least, path_of
 
 _START_TOKENS = (END_OF_TEXT, "<|begin_of_text|>", "<s>", "<bos>", "[CLS]")
@@ -69,9 +70,9 @@ def given_tokenizer(given: Any) -> Tokenizer:
         path = path_of("tokenizer", given)
         path = path / "tokenizer.json" if path.is_dir() else path
         try:
-            return _plain(Tokenizer.from_file(str(path)))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise InputError(f"tokenizer: {path} cannot be read as a tokenizer.json: {error}") from error
+            return _plain(read_tokenizer(path, "give the path of another one"))
+        except DamagedFileError as error:
+            raise InputError(f"tokenizer: {error}") from error
     raise InputError(
         "tokenizer: expected the path of a tokenizer.json, a tokenizers.Tokenizer or a fast tokenizer of "
         f"transformers, got {type(given).__name__}"

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from ih_lens.errors import DamagedFileError, InputError
 from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.hub_errors import explain
+from ih_lens.reading import panics_as_errors
 
 _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json")
 """A folder or repository with none of these has no tokenizer."""
@@ -118,7 +119,8 @@ def _download(repository: str, name: str, revision: str | None) -> bool:
 
 def _read(place: str, revision: str | None) -> PreTrainedTokenizerBase:
     try:
-        return AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
+        with panics_as_errors():
+            return AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
     except Exception as error:  # whatever transformers, tokenizers or a file brings
         said = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise DamagedFileError(

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 from ih_lens.errors import DamagedFileError
 from ih_lens.models.files import entry, file_inside
 from ih_lens.models.hooked_transformer import HookedTransformer
-from ih_lens.reading import sha256_of, shown
+from ih_lens.reading import panics_as_errors, sha256_of, shown
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -35,16 +35,17 @@ def attach_tokenizer(model: HookedTransformer, record: dict[str, Any] | None, sn
             f"{snapshot}: 'bos_token' is {shown(bos_token)}, expected a text; restore it from a copy"
         )
     try:
-        # TransformerLens would load it anew from `name_or_path` unless it prepends its start token already
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(file),
-            name_or_path=str(file),
-            add_bos_token=True,
-            bos_token=bos_token,
-            eos_token=bos_token,
-            pad_token=bos_token,
-        )
-        model.set_tokenizer(tokenizer, default_padding_side="right")
+        with panics_as_errors():
+            # TransformerLens would load it anew from `name_or_path` unless it prepends its start token already
+            tokenizer = PreTrainedTokenizerFast(
+                tokenizer_file=str(file),
+                name_or_path=str(file),
+                add_bos_token=True,
+                bos_token=bos_token,
+                eos_token=bos_token,
+                pad_token=bos_token,
+            )
+            model.set_tokenizer(tokenizer, default_padding_side="right")
     except Exception as error:  # tokenizers raises bare Exception
         raise DamagedFileError(f"{file} is no tokenizer ({shown(error)}); restore it from a copy") from error
     model.cfg.default_prepend_bos = bos_token is not None

@@ -5,9 +5,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from ih_lens.models.tokenizers import TOKENIZER_FILE
+from ih_lens.reading import read_tokenizer
 
 
 def vocabulary_hash(vocabulary: Mapping[str, int]) -> str:
@@ -18,4 +17,4 @@ def vocabulary_hash(vocabulary: Mapping[str, int]) -> str:
 def vocabulary_of_run(folder: Path) -> str | None:
     """The hash for the tokenizer that a run was trained with; None for ids that are no text."""
     file = folder / TOKENIZER_FILE
-    return vocabulary_hash(Tokenizer.from_file(str(file)).get_vocab()) if file.is_file() else None
+    return vocabulary_hash(read_tokenizer(file, "restore it from a copy").get_vocab()) if file.is_file() else None

@@ -14,6 +14,8 @@ import ih_lens as ih
 from ih_lens.data.pieces import pieces_of_text
 from ih_lens.data.token_file import TokenFile, write_token_file
 from ih_lens.data.tokenizer import train_tokenizer
+from ih_lens.errors import DamagedFileError
+from ih_lens.models.vocabulary import vocabulary_of_run
 
 
 def decoded_documents(token_file) -> list[str]:
@@ -242,3 +244,15 @@ def test_a_full_disk_is_told_as_one(tmp_path, monkeypatch):
     with pytest.raises(ih.StorageError, match=r"cannot be written: No space left on device. Make room"):
         ih.tokenize_text(["some text"] * 50, tmp_path / "tokens", vocab_size=257)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_tokenizer_that_makes_the_library_panic_is_refused(text, tmp_path):
+    """A panic of Rust code is no `Exception`: the prefix is longer than the second token of the merge."""
+    record = json.loads(Tokenizer(models.BPE(vocab={"a": 0, "b": 1, "ab": 2}, merges=[("a", "b")])).to_str())
+    record["model"]["continuing_subword_prefix"] = "#########"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(record))
+    with pytest.raises(ih.InputError, match=r"cannot be read as a tokenizer.json .range end index"):
+        ih.tokenize_text(text, tmp_path / "out", tokenizer=tmp_path)
+    with pytest.raises(DamagedFileError, match="restore it from a copy"):
+        vocabulary_of_run(tmp_path)
+    assert not (tmp_path / "out").exists()

@@ -7,7 +7,7 @@ from typing import Any
 import xarray as xr
 
 from ih_lens.analysis.phase_change import PhaseChange
-from ih_lens.reading import shown
+from ih_lens.reading import parse_json, shown
 from ih_lens.report.model_data import description_of, joint_ablation_of, phase_change_of, reasons_of
 
 _RECORD: dict[str, type] = {
@@ -68,10 +68,19 @@ def _require_complete_model(dataset: xr.Dataset) -> None:
     for name, dims in _VARIABLES.items():
         found = dataset[name].dims
         _require(set(found) == set(dims) and dataset[name].size > 0, name, found)
+    for name, found in dataset.data_vars.items():
+        _require(isinstance(found.attrs.get("unit", ""), str), f"unit of {name}", found.attrs.get("unit"))
+        _require(_is_range(found.attrs.get("range", "[0, 1]")), f"range of {name}", found.attrs.get("range"))
     _require(dataset["step"].dtype.kind == dataset["tokens_elapsed"].dtype.kind == "i", "step", dataset["step"].dtype)
     _require(dataset["head_type"].dtype.kind in "UO", "head_type", dataset["head_type"].dtype)
     if joint is not None:
         _require({"kind", "group"} <= set(joint.dims) and "share_removed" in joint, "joint_ablation", list(joint))
+
+
+def _is_range(told: Any) -> bool:
+    """Whether it is two numbers as figures read them."""
+    ends = parse_json(told, "a range of the table", finite=False) if isinstance(told, str) else None
+    return isinstance(ends, list) and [type(end) in (int, float) for end in ends] == [True, True]
 
 
 def _is_phase_change(change: PhaseChange) -> bool:

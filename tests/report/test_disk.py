@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,12 @@ def _no_metadata(folder: Path) -> None:
     (folder / ".zmetadata").write_text("{")
 
 
+def _odd_attribute(folder: Path, name: str, value: object) -> None:
+    metadata = json.loads((folder / ".zmetadata").read_text())
+    metadata["metadata"]["models/001-2L/prefix_matching/.zattrs"][name] = value
+    (folder / ".zmetadata").write_text(json.dumps(metadata))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -110,6 +117,9 @@ def _no_metadata(folder: Path) -> None:
         (_altered_chunk, "should hold 1 files of 288 bytes, and holds 0 such of 1"),
         (_lost_model, "its numbers differ from their checksums"),
         (_no_metadata, "is truncated or altered"),
+        (partial(_odd_attribute, name="range", value="[0, 1, 2]"), r"its range of prefix_matching is '\[0, 1, 2\]'"),
+        (partial(_odd_attribute, name="range", value="low"), "a range of the table is truncated or altered"),
+        (partial(_odd_attribute, name="unit", value=["nats"]), r"its unit of prefix_matching is \['nats'\]"),
         (shutil.rmtree, "is no saved table"),
     ],
 )

@@ -274,6 +274,8 @@ def test_passes_with_a_cache_are_refused(entry: ih.Clamp) -> None:
             model(tokens[:, 4:], past_kv_cache=cache, attention_mask=torch.ones(3, 2, dtype=torch.int64))
 
 
+# PyTorch's advice to whoever has exactly this Python
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0")
 def test_a_compiled_model_is_clamped_all_the_same() -> None:
     model = tiny_model("attention_only")
     tokens = random_tokens(model)

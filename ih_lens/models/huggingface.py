@@ -118,10 +118,10 @@ def _original(place: str, *, name: str, revision: str | None, dtype: torch.dtype
     if folder is not None:
         check_folder(folder)
     config: Any = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=False)
-    if folder is not None:
-        check_sizes(folder, config.get_text_config())
     require_decoder(config.architectures or [], config, name)
     require_convertible(str(language_model_class(config)), config, name)
+    if folder is not None:
+        check_sizes(folder, config.get_text_config())
     require_not_quantized(config, name)
     commit = None if folder is not None else cached_commit(place, revision)
     settings: dict[str, Any] = {"config": config, "revision": commit or revision, "dtype": dtype}

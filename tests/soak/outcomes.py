@@ -1,5 +1,6 @@
 """Whether a command may end as it did: what each disturbance may cost, and what must be said then."""
 
+import re
 from collections.abc import Iterable
 
 from tests.soak.calls import Call
@@ -16,9 +17,12 @@ _MAY_END: dict[str, set[int]] = {
     "kill_command": {-9},
     "kill_everything": {-9},
     "back_from_the_dead": {-9},
-    "terminate": {143, -15},  # before the command begins and after it ended, Python has not taken the signal over
-    "interrupt": {130},
+    # before the command begins and after it ended, it has not taken the signals over
+    "terminate": {143, -15},
+    "interrupt": {130, -2},
 }
+_IGNORED = re.compile(r"^Exception ignored .*\nTraceback", re.MULTILINE)
+"""What Python says when a signal strikes in a destructor."""
 
 
 def what_is_wrong(call: Call, places: Iterable[str]) -> str:
@@ -28,7 +32,7 @@ def what_is_wrong(call: Call, places: Iterable[str]) -> str:
         call: the command.
         places: one of these an error must name.
     """
-    if "Traceback" in call.said:
+    if call.status not in (-2, -15) and "Traceback" in _IGNORED.sub("", call.said):
         return "a traceback"
     if call.status == 0 or any(call.status in _MAY_END.get(name, ()) for name in call.disturbed_by):
         return ""

@@ -16,6 +16,15 @@ _VERSION = 1
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FIELDS = {field.name for field in fields(PublishedCheckpoint)}
+_KINDS: dict[str, type] = {
+    "repository": str,
+    "dtype": str,
+    "published": list,
+    "chosen": list,
+    "commits": dict,
+    "model": dict,
+    "n_bytes": int,
+}
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
@@ -68,32 +77,31 @@ class PublishedRecord:
         if not file.exists():
             return None
         record = read_record(folder, PUBLISHED_RECORD, kind=_FORMAT, version=_VERSION)
-        found = cls(
-            repository=entry(record, "repository", str, file),
-            dtype=entry(record, "dtype", str, file),
-            published=tuple(_checkpoint(values, file) for values in entry(record, "published", list, file)),
-            chosen=tuple(entry(record, "chosen", list, file)),
-            commits=entry(record, "commits", dict, file),
-            model=entry(record, "model", dict, file),
-            tokenizer=record.get("tokenizer"),
-            n_bytes=entry(record, "n_bytes", int, file),
-        )
-        if wrong := found._wrong():
+        found: dict[str, Any] = {name: entry(record, name, kind, file) for name, kind in _KINDS.items()}
+        found |= {"tokenizer": record.get("tokenizer")}
+        found["published"] = tuple(_checkpoint(values, file) for values in found["published"])
+        if wrong := _wrong(found):
             raise DamagedFileError(f"{file} is altered: {wrong}; delete it, and open the run again")
-        return found
+        found["chosen"] = tuple(found["chosen"])
+        return cls(**found)
 
-    def _wrong(self) -> str:
-        """What of it cannot be, nothing if all can."""
-        steps = [checkpoint.step for checkpoint in self.published]
-        checks = {
-            "the repository is no name on the hub": _NAME.fullmatch(self.repository),
-            "the dtype is none of weights": self.dtype in _DTYPES,
-            "the published steps do not rise": steps == sorted(set(steps)),
-            "chosen steps are not among the published ones": self.chosen and all(step in steps for step in self.chosen),
-            "a commit is not 40 hexadecimal digits": all(_is_commit(commit) for commit in self.commits.values()),
-            "the tokenizer's hash is no text": self.tokenizer is None or isinstance(self.tokenizer, str),
-        }
-        return next((wrong for wrong, sound in checks.items() if not sound), "")
+
+def _wrong(found: dict[str, Any]) -> str:
+    """What of a record cannot be, nothing if all can."""
+    steps, chosen, tokenizer = (
+        [checkpoint.step for checkpoint in found["published"]],
+        found["chosen"],
+        found["tokenizer"],
+    )
+    checks = {
+        "the repository is no name on the hub": _NAME.fullmatch(found["repository"]),
+        "the dtype is none of weights": found["dtype"] in _DTYPES,
+        "the published steps do not rise": steps == sorted(set(steps)),
+        "chosen steps are not among the published ones": chosen and all(_is_one_of(step, steps) for step in chosen),
+        "a commit is not 40 hexadecimal digits": all(_is_commit(commit) for commit in found["commits"].values()),
+        "the tokenizer's hash is no text": tokenizer is None or isinstance(tokenizer, str),
+    }
+    return next((wrong for wrong, sound in checks.items() if not sound), "")
 
 
 def _checkpoint(values: Any, file: Path) -> PublishedCheckpoint:
@@ -114,6 +122,10 @@ def _checkpoint(values: Any, file: Path) -> PublishedCheckpoint:
         tokens_elapsed=entry(known, "tokens_elapsed", int, file),
         file=weights,
     )
+
+
+def _is_one_of(step: Any, steps: list[int]) -> bool:
+    return type(step) is int and step in steps
 
 
 def _is_commit(commit: Any) -> bool:

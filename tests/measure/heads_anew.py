@@ -1,5 +1,7 @@
 """What a head matches, copies and loses, computed anew with TransformerLens's own hooks, query by query."""
 
+from collections.abc import Callable
+
 import torch
 from transformer_lens import HookedTransformer
 from transformer_lens.hook_points import HookPoint
@@ -86,16 +88,23 @@ def patched(
     return kept["pattern"][:, HEAD], kept["z"][:, :, HEAD]
 
 
-def slow_prefix_matching(pattern: torch.Tensor, tokens: torch.Tensor) -> list[float]:
+def mean_over_queries(
+    tokens: torch.Tensor, of_targets: Callable[[int, int, list[int]], torch.Tensor | bool]
+) -> list[float]:
+    """For each example, the mean of a number over the queries that have targets, which it is given."""
     found = []
     for example in range(len(tokens)):
         sums = []
         for i in range(tokens.shape[1]):
             at = [j for j in range(1, i + 1) if tokens[example, j - 1] == tokens[example, i] and j - 1 < i]
             if at:
-                sums.append(float(pattern[example, i, at].sum()))
+                sums.append(float(of_targets(example, i, at)))
         found.append(sum(sums) / len(sums))
     return found
+
+
+def slow_prefix_matching(pattern: torch.Tensor, tokens: torch.Tensor) -> list[float]:
+    return mean_over_queries(tokens, lambda example, i, at: pattern[example, i, at].sum())
 
 
 def slow_copied_logit(model: HookedTransformer, z: torch.Tensor, tokens: torch.Tensor) -> list[float]:
@@ -107,15 +116,7 @@ def slow_copied_logit(model: HookedTransformer, z: torch.Tensor, tokens: torch.T
         written = written * model.ln_final.w
     logits = (written @ model.unembed.W_U).detach()
     logits = logits - logits.mean(dim=-1, keepdim=True)
-    found = []
-    for example in range(len(tokens)):
-        sums = []
-        for i in range(tokens.shape[1]):
-            at = [j for j in range(1, i + 1) if tokens[example, j - 1] == tokens[example, i] and j - 1 < i]
-            if at:
-                sums.append(float(logits[example, i, tokens[example, at]].mean()))
-        found.append(sum(sums) / len(sums))
-    return found
+    return mean_over_queries(tokens, lambda example, i, at: logits[example, i, tokens[example, at]].mean())
 
 
 def head_visible(model: HookedTransformer, tokens: torch.Tensor) -> torch.Tensor:

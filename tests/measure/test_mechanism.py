@@ -17,6 +17,7 @@ from tests.measure.heads_anew import (
     HEAD,
     head_scores,
     head_visible,
+    mean_over_queries,
     patched,
     scores_of,
     slow_copied_logit,
@@ -154,14 +155,9 @@ def test_copied_first_is_the_argmax_of_the_output() -> None:
     assert torch.allclose(bias, torch.ones_like(bias))
     written = cache["z", 1][:, :, HEAD] @ model.blocks[1].attn.W_O[HEAD]
     logits = ((written - written.mean(dim=-1, keepdim=True)) * model.ln_final.w @ model.unembed.W_U).detach()
-    expected = []
-    for example in range(2):
-        hits = []
-        for i in range(tokens.shape[1]):
-            at = [j for j in range(1, i + 1) if tokens[example, j - 1] == tokens[example, i] and j - 1 < i]
-            if at:
-                hits.append(int(logits[example, i].argmax()) in tokens[example, at].tolist())
-        expected.append(sum(hits) / len(hits))
+    expected = mean_over_queries(
+        tokens, lambda example, i, at: int(logits[example, i].argmax()) in tokens[example, at].tolist()
+    )
     np.testing.assert_allclose(ih.match_terms(model, (1, HEAD), tokens)["copied_first"], expected)
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from selenium import webdriver
+from selenium.webdriver.support.wait import WebDriverWait
 
 FLAGS = [
     "--headless",
@@ -50,6 +51,16 @@ def chromium(folder: Path) -> Iterator[webdriver.Chrome]:
         yield driver
     finally:
         driver.quit()
+
+
+def open_file(browser: webdriver.Chrome, path: Path, ready: str = "true") -> None:
+    """Show a file and wait until it is there whole and an expression of JavaScript holds in it.
+
+    `get` alone returns early now and then where a page before this one has not ended.
+    """
+    browser.get(path.as_uri())
+    script = f"return location.href === arguments[0] && document.readyState === 'complete' && Boolean({ready})"
+    WebDriverWait(browser, 60).until(lambda page: page.execute_script(script, path.as_uri()))
 
 
 def requested(browser: webdriver.Chrome) -> list[str]:

@@ -58,6 +58,9 @@ def tiny_model(kind: str, *, dtype: torch.dtype = torch.float64, seed: int = 0, 
     settings = {**_SIZES, **ZOO[kind], **changes}
     smeared = settings.pop("smeared", False)
     model = ih.build_model(HookedTransformerConfig(**settings, dtype=dtype), smeared_keys=smeared, seed=seed)
+    if dtype.itemsize == 2:  # what torch draws in half precision itself depends on its version
+        drawn = ih.build_model(HookedTransformerConfig(**settings), smeared_keys=smeared, seed=seed)
+        model.load_state_dict(drawn.state_dict())
     generator = torch.Generator().manual_seed(seed + 1)
     for name, parameter in model.named_parameters():
         if name.rsplit(".", 1)[-1] in {"b", "w", "alpha"} or ".b_" in name or "._b_" in name:

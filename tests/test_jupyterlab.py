@@ -131,11 +131,20 @@ def test_the_network_is_noticed(jupyterlab: JupyterLab) -> None:
         assert address in str(raised.value)
 
 
+def _command(process: psutil.Process) -> list[str]:
+    """Empty for what has ended meanwhile."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
 def test_nothing_is_left_running(browser: Any, tmp_path: Path) -> None:
     with running_jupyterlab(tmp_path, browser) as lab, lab.run({"only": "print(1 + 1)"}) as notebook:
         assert notebook.wait_for("only", "pre").text == "2"
-        before = psutil.Process().children(recursive=True)
-        started = [process for process in before if str(tmp_path) in " ".join(process.cmdline())]
+        started = [
+            process for process in psutil.Process().children(True) if str(tmp_path) in " ".join(_command(process))
+        ]
         assert len(started) == 2, "a server and a kernel"
         assert len(lab.kernels()) == 1
     assert not any(process.is_running() for process in started)

@@ -44,12 +44,17 @@ def check_sizes(folder: Path, config: Any) -> None:
     """Refuse a configuration of more weights than the folder's files can hold, before any memory is taken for them.
 
     Raises:
-        DamagedFileError: if it is one, or its sizes are no numbers.
+        DamagedFileError: if it is one, or its sizes are no numbers, or it names weights outside the folder.
     """
+    named: Any = getattr(config, "transformers_weights", None)
+    if named is not None and not _is_file_name(named):
+        raise DamagedFileError(
+            f"{folder / 'config.json'} names {shown(named)}, which is no file beside it; restore it from a copy"
+        )
     n_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in _WEIGHTS)
     sizes: list[Any] = [getattr(config, name, None) for name in ("num_hidden_layers", "vocab_size", "hidden_size")]
     wide: Any = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 1
-    if not all(isinstance(size, int) and size > 0 for size in [*sizes, wide]):
+    if not all(type(size) is int and size > 0 for size in [*sizes, wide]):
         raise DamagedFileError(
             f"{folder / 'config.json'}: expected positive numbers of layers, of tokens, and the width, got {sizes}; "
             "restore it from a copy"
@@ -73,6 +78,10 @@ def indexed_weights(index: Path) -> set[str]:
     if not isinstance(places, dict) or not places:
         raise DamagedFileError(f"{index} is no index of weights, which has a 'weight_map'; restore it from a copy")
     for name in places.values():
-        if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
+        if not _is_file_name(name):
             raise DamagedFileError(f"{index} names {shown(name)}, which is no file beside it; restore it from a copy")
     return set(places.values())
+
+
+def _is_file_name(name: Any) -> bool:
+    return isinstance(name, str) and _FILE_NAME.fullmatch(name) is not None

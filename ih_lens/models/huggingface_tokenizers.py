@@ -15,6 +15,8 @@ from ih_lens.reading import panics_as_errors
 
 _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json")
 """A folder or repository with none of these has no tokenizer."""
+_OWN_FILES: dict[str, Any] = {"tokenizer_file": None, "vocab_file": None, "merges_file": None}
+"""Overrides paths in tokenizer_config.json, which `transformers` before 5.15 follows out of the folder."""
 
 
 def tokenizer_of(place: str, revision: str | None = None) -> PreTrainedTokenizerBase | None:
@@ -120,7 +122,7 @@ def _download(repository: str, name: str, revision: str | None) -> bool:
 def _read(place: str, revision: str | None) -> PreTrainedTokenizerBase:
     try:
         with panics_as_errors():
-            return AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
+            return AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False, **_OWN_FILES)
     except Exception as error:  # whatever transformers, tokenizers or a file brings
         said = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise DamagedFileError(

@@ -170,15 +170,17 @@ def test_texts_survive_csv_and_json(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["coloured tokens", "attention heads", "viewer", "clamp demo"])
 def test_nothing_runs_in_a_browser(name: str, browser: "webdriver.Chrome", tmp_path: Path) -> None:
+    from tests.browser import open_file
+
     page = PAGES[name](tmp_path)
     (tmp_path / "page.html").write_bytes(page.encode(errors="backslashreplace"))
-    browser.get((tmp_path / "page.html").as_uri())
+    open_file(browser, tmp_path / "page.html")
     framed = PAGES.get(f"{name} in a notebook")
     if framed is not None:
         inline = f"<!doctype html><meta charset=utf-8>{framed(tmp_path)}"
         (tmp_path / "notebook.html").write_bytes(inline.encode(errors="backslashreplace"))
     for file in sorted(tmp_path.glob("*[ek].html")):
-        browser.get(file.as_uri())
+        open_file(browser, file)
         browser.execute_async_script("setTimeout(arguments[0], 500)")
         assert browser.execute_script("return window.pwned") is None, file
         assert (

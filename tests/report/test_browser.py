@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 
 def open_page(browser: "webdriver.Chrome", path: Path) -> None:
     """Open a file and wait until every figure is drawn."""
-    from selenium.webdriver.support.wait import WebDriverWait
+    from tests.browser import open_file
 
     browser.get_log("browser")  # what other pages said
-    browser.get(path.as_uri())
-    WebDriverWait(browser, 60).until(lambda page: page.execute_script("return document.documentElement.dataset.drawn"))
+    open_file(browser, path, "document.documentElement.dataset.drawn")
 
 
 def test_the_page_draws_itself_offline(browser: "webdriver.Chrome", table: ModelAnalysisTable, tmp_path: Path) -> None:

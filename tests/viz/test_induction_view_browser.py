@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import ih_lens as ih
-from tests.browser import requested
+from tests.browser import open_file, requested
 from tests.viz.text_heads import HOSTILE, TEXTS, random_heads
 
 pytest.importorskip("selenium.webdriver")
@@ -280,6 +280,6 @@ def test_an_old_browser_is_told(browser: webdriver.Chrome, tmp_path: Path) -> No
     path.write_text(
         path.read_text(encoding="utf8").replace("window.DecompressionStream", "window.Missing"), encoding="utf8"
     )
-    browser.get(path.as_uri())
+    open_file(browser, path)
     page = ViewerPage(browser)
     assert "cannot decompress the data" in page.text("#status")

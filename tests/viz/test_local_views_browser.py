@@ -21,7 +21,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.browser import foreign, requested
+from tests.browser import foreign, open_file, requested
 
 if TYPE_CHECKING:
     from selenium import webdriver
@@ -36,7 +36,7 @@ def show(browser: "webdriver.Chrome", view: LocalHTML, folder: Path) -> None:
     """Open a view's file, after forgetting what was before."""
     browser.get("about:blank")
     requested(browser), browser.get_log("browser")
-    browser.get(view.save(folder / "view.html").as_uri())
+    open_file(browser, view.save(folder / "view.html"))
 
 
 def check_quiet(browser: "webdriver.Chrome") -> None:

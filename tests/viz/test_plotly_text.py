@@ -141,13 +141,15 @@ def test_texts_without_signs_stay() -> None:
 
 
 def test_a_browser_shows_what_stands_there(browser: "webdriver.Chrome", tmp_path: Path) -> None:
+    from tests.browser import open_file
+
     text = literal(MARKUP)
     bar = style.colour_bar(text)
     points = go.Scatter(x=[text], y=[1], name=text, text=[text], mode="markers+text", showlegend=True)
     points.update(hovertemplate=f"{text} at %{{x}}<extra>{text}</extra>", marker={"color": [1], "colorbar": bar})
     figure = go.Figure(points).update_layout(title=text, xaxis_title=text, yaxis_title=text, width=1400)
     figure.update_xaxes(type="category").add_annotation(x=0.5, y=0.2, xref="paper", yref="paper", text=text)
-    browser.get(viz.save_figure(figure, tmp_path / "figure.html").as_uri())
+    open_file(browser, viz.save_figure(figure, tmp_path / "figure.html"), "document.querySelector('#figure .xtitle')")
     browser.execute_script("Plotly.Fx.hover('figure', [{curveNumber: 0, pointNumber: 0}])")
     found: dict[str, list[str]] = browser.execute_script(
         "return Object.fromEntries(arguments[0].map(name => [name,"

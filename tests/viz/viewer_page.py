@@ -15,8 +15,9 @@ from selenium.webdriver.support.wait import WebDriverWait
 from torch import Tensor
 
 import ih_lens as ih
+from tests.browser import open_file
 
-READY = "return document.documentElement.dataset.shown !== undefined"
+READY = "document.documentElement.dataset.shown !== undefined"
 COLOURS = """
 return [...document.querySelectorAll(`.panel:nth-child(${arguments[1] + 1}) .${arguments[0]} .text span`)]
   .map((span) => getComputedStyle(span).backgroundColor);
@@ -40,12 +41,12 @@ class ViewerPage:
     def opened(cls, browser: webdriver.Chrome, view: ih.InductionView, path: Path) -> "ViewerPage":
         """Save and open it, with nothing in the log from before."""
         browser.get_log("browser")
-        browser.get(view.save(path).as_uri())
-        return cls(browser).ready()
+        open_file(browser, view.save(path), READY)
+        return cls(browser)
 
     def ready(self) -> "ViewerPage":
         """Wait until the first head is shown."""
-        WebDriverWait(self.browser, 60).until(lambda page: page.execute_script(READY))
+        WebDriverWait(self.browser, 60).until(lambda page: page.execute_script(f"return {READY}"))
         return self
 
     def token(self, place: int, kind: str = "pattern") -> Any:

@@ -98,5 +98,6 @@ def _is_table(folder: Path) -> bool:
 
 def _attributes(folder: Path) -> dict[str, Any]:
     """What the root of a store says, nothing of which is decoded."""
-    attributes = read_json(folder / ".zattrs")
+    file = folder / ".zattrs"
+    attributes = {} if file.is_symlink() else read_json(file)  # nothing outside the folder is read
     return attributes if isinstance(attributes, dict) else {}

@@ -18,6 +18,7 @@ _RECORD: dict[str, type] = {
     "scoring": dict,
     "collection": dict,
 }
+_NUMBERS = {"examples": ("n_examples", "n_pos"), "scoring": ("early", "late", "window")}
 _MODEL: dict[str, Any] = {
     **dict.fromkeys(("n_layers", "n_heads", "d_model", "n_ctx", "d_vocab", "n_steps", "n_snapshots"), int),
     **dict.fromkeys(("name", "positions"), str),
@@ -51,6 +52,8 @@ def require_complete(datasets: Mapping[str, xr.Dataset], record: Any) -> None:
     _require(bool(datasets) and bool(record["series"]), "series", record["series"])
     _require(all(isinstance(row, str) for row in record["rows"]), "rows", record["rows"])
     _require(all(isinstance(record["settings"].get(name), str) for name in ("ablation", "replace")), "settings", record)
+    for part, names in _NUMBERS.items():
+        _require(all(type(record[part].get(name)) is int for name in names), part, record[part])
     _require(isinstance(record["collection"].get("missing"), dict), "collection", record["collection"])
     for dataset in datasets.values():
         _require_complete_model(dataset)

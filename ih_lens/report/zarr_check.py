@@ -31,6 +31,8 @@ def require_plain(folder: Path) -> dict[str, Any]:
         DamagedFileError: if it is no store, or names anything that would have to be decoded.
     """
     file = folder / METADATA
+    if file.is_symlink():
+        raise DamagedFileError(f"{file} is a link; only what lies inside {folder} is read; {_REMEDY}")
     found = read_json(file)
     metadata = found.get("metadata") if isinstance(found, dict) else None
     if not isinstance(metadata, dict) or not all(isinstance(value, dict) for value in metadata.values()):

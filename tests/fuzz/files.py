@@ -176,6 +176,7 @@ def _saved_table() -> Path:
 
 def _read_table(path: Path) -> object:
     table = ih.ModelAnalysisTable.load(path)
+    table.to_html(scratch() / "table.html")
     return repr(table), table.phase_changes, table.joint_ablation, table.induction_heads, table._repr_html_()
 
 

@@ -102,6 +102,11 @@ def _no_metadata(folder: Path) -> None:
     (folder / ".zmetadata").write_text("{")
 
 
+def _linked(folder: Path, name: str) -> None:
+    elsewhere = (folder / name).rename(folder.parent / "elsewhere")
+    (folder / name).symlink_to(elsewhere)
+
+
 def _odd_attribute(folder: Path, name: str, value: object) -> None:
     metadata = json.loads((folder / ".zmetadata").read_text())
     metadata["metadata"]["models/001-2L/prefix_matching/.zattrs"][name] = value
@@ -116,6 +121,8 @@ def _odd_attribute(folder: Path, name: str, value: object) -> None:
         (_lost_chunk, "should hold 1 files of 96 bytes, and holds 0"),
         (_altered_chunk, "should hold 1 files of 288 bytes, and holds 0 such of 1"),
         (_lost_model, "its numbers differ from their checksums"),
+        (partial(_linked, name=".zattrs"), "is no saved table"),
+        (partial(_linked, name=".zmetadata"), "zmetadata is a link; only what lies inside"),
         (_no_metadata, "is truncated or altered"),
         (partial(_odd_attribute, name="range", value="[0, 1, 2]"), r"its range of prefix_matching is '\[0, 1, 2\]'"),
         (partial(_odd_attribute, name="range", value="low"), "a range of the table is truncated or altered"),

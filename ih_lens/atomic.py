@@ -4,6 +4,7 @@ What is being written has a temporary name, and beside it a lock that the operat
 in any way. So what the dead left is told from what the living write without looking at a clock.
 """
 
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -28,6 +29,7 @@ _TEMPORARY_NAME = re.compile(re.escape(TEMPORARY_PREFIX) + r"(.+)-[0-9a-f]{6}-[0
 _THIS_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 _SECONDS_ELSEWHERE = 24 * 3600
 """Some file systems keep locks to one machine, so what another one writes is taken for left only when it is so old."""
+_WORKING_DIRECTORY, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 _ATTEMPTS = 5
 """At removing a folder: a worker that is being stopped may write into it once more."""
 _ADVICE = {
@@ -93,8 +95,8 @@ def new_folder(path: Path, *, replace: bool = False) -> Generator[Path]:
 
     Args:
         path: its name, at which nothing or an empty folder may stand.
-        replace: put it in the place of a folder that is there, which is removed; killed right between two renamings,
-            there is neither.
+        replace: put it in the place of a folder that is there, which is removed. Where the file system cannot exchange
+            two names, that takes two steps, and a kill right between them leaves neither.
 
     Raises:
         StorageError: if the folder that it is to lie in cannot be written.
@@ -108,13 +110,7 @@ def new_folder(path: Path, *, replace: bool = False) -> Generator[Path]:
                 _sync(file)
             _sync(temporary)
             if replace and path.exists():
-                with _temporary(path) as replaced:
-                    path.rename(replaced)
-                    try:
-                        temporary.rename(path)
-                    except BaseException:
-                        replaced.rename(path)
-                        raise
+                _replace(path, temporary)
             else:
                 temporary.rename(path)
         _sync(path.parent)
@@ -217,6 +213,26 @@ def _remove(temporary: Path) -> None:
             return
         temporary.unlink(missing_ok=True)
         _lock_of(temporary).unlink(missing_ok=True)
+
+
+def _replace(path: Path, new: Path) -> None:
+    """Give a folder the name of another, which loses it."""
+    if _exchange(path, new):
+        return
+    with _temporary(path) as replaced:
+        path.rename(replaced)
+        try:
+            new.rename(path)
+        except BaseException:
+            replaced.rename(path)
+            raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Give each the name of the other in one step; False where the system or the file system cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    places = [part for path in (one, other) for part in (_WORKING_DIRECTORY, os.fsencode(path))]
+    return rename is not None and rename(*places, _EXCHANGE) == 0
 
 
 def _lies_in(name: Any, folder: Path) -> bool:

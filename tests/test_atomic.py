@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,34 @@ def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
         (folder / "b").write_text("3")
     assert [file.name for file in path.iterdir()] == ["b"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_replaced_is_there_at_every_moment(tmp_path: Path) -> None:
+    path, replaced, missed = tmp_path / "table", threading.Event(), []
+
+    def watch() -> None:
+        while not replaced.is_set():
+            missed.extend([] if path.exists() else [time.monotonic()])
+
+    with new_folder(path):
+        pass
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(100):
+        with new_folder(path, replace=True):
+            pass
+    replaced.set()
+    watcher.join()
+    assert missed == []
+
+
+def test_a_folder_is_replaced_where_names_cannot_be_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ih_lens.atomic._exchange", lambda *_: False)
+    for content in "12":
+        with new_folder(tmp_path / "table", replace=True) as folder:
+            (folder / content).touch()
+    assert [file.name for file in (tmp_path / "table").iterdir()] == ["2"]
+    assert [place.name for place in tmp_path.iterdir()] == ["table"]
 
 
 def test_a_folder_that_failed_is_not_there(tmp_path: Path) -> None:
@@ -165,6 +194,7 @@ def test_a_table_that_cannot_take_the_place_of_another_leaves_it(
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
         return rename(self, target)
 
+    monkeypatch.setattr("ih_lens.atomic._exchange", lambda *_: False)
     monkeypatch.setattr(Path, "rename", fail_at_the_name)
     with pytest.raises(StorageError, match="Input/output error"), new_folder(path, replace=True) as folder:
         (folder / "new").touch()

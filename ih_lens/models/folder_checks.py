@@ -8,6 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import AutoModelForCausalLM
+
 from ih_lens.errors import DamagedFileError, InputError
 from ih_lens.reading import read_json, shown
 
@@ -64,6 +67,25 @@ def check_sizes(folder: Path, config: Any) -> None:
         raise DamagedFileError(
             f"{folder / 'config.json'}: {n_layers:,} layers of width {d_model:,} and {d_vocab:,} tokens are more than "
             f"the weights beside it, {n_bytes:,} bytes, can hold; restore the files from a copy"
+        )
+
+
+def check_parameters(folder: Path, config: Any) -> None:
+    """Refuse a configuration of more parameters than the folder's files have bytes, wherever it puts them.
+
+    The model is made without memory for it, which `check_sizes` has to allow first: layers are made one by one.
+
+    Raises:
+        DamagedFileError: if it is one.
+    """
+    n_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in _WEIGHTS)
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(config, attn_implementation="eager", trust_remote_code=False)
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    if n_bytes and n_parameters > n_bytes:
+        raise DamagedFileError(
+            f"{folder / 'config.json'}: {n_parameters:,} parameters are more than the weights beside it, {n_bytes:,} "
+            "bytes, can hold; restore the files from a copy"
         )
 
 

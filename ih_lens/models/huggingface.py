@@ -19,7 +19,7 @@ from ih_lens.models.architectures import (
     require_plain_weights,
 )
 from ih_lens.models.conversion import Parts, assemble, take_apart
-from ih_lens.models.folder_checks import check_folder, check_sizes
+from ih_lens.models.folder_checks import check_folder, check_parameters, check_sizes
 from ih_lens.models.hooked_transformer import HookedTransformer
 from ih_lens.models.hub_errors import explain
 from ih_lens.models.hub_files import cached_commit
@@ -123,6 +123,8 @@ def _original(place: str, *, name: str, revision: str | None, dtype: torch.dtype
     if folder is not None:
         check_sizes(folder, config.get_text_config())
     require_not_quantized(config, name)
+    if folder is not None:
+        check_parameters(folder, config)
     commit = None if folder is not None else cached_commit(place, revision)
     settings: dict[str, Any] = {"config": config, "revision": commit or revision, "dtype": dtype}
     # eager attention is what the architecture says; others leave parts of some out

@@ -154,7 +154,7 @@ def test_a_pipe_is_not_waited_for(folder: Path) -> None:
         ih.load_model(folder)
 
 
-@pytest.mark.parametrize("size", ["n_layer", "vocab_size", "n_embd", "n_inner"])
+@pytest.mark.parametrize("size", ["n_layer", "vocab_size", "n_embd", "n_inner", "n_positions"])
 @pytest.mark.parametrize("value", [10**9, 10**18, -1, True, "many"])
 def test_sizes_that_the_weights_do_not_have(folder: Path, size: str, value: object) -> None:
     _change(folder, "config.json", **{size: value})

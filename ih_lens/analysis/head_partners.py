@@ -8,7 +8,7 @@ from jaxtyping import Float
 from ih_lens.errors import InputError
 from ih_lens.statistics import standard_error
 
-SIDES = {"k": "key", "q": "query", "v": "value"}
+_VARIABLES = {"k": "key", "q": "query", "v": "value"}
 COMPOSITIONS = {"k": "K-composition", "q": "Q-composition", "v": "V-composition"}
 _CONTROL_COLUMNS = ("control", "control_std", "n_controls")
 PREVIOUS, OTHER, REST = "previous token", "other K-composition", "all else"
@@ -21,24 +21,24 @@ def match_shares(terms: xr.Dataset) -> pd.DataFrame:
         terms: result of `match_terms`.
 
     Returns:
-        One row per side ("key", "query", "value") and term, largest first within each side: `contribution` (score
-        without unit; logits for "value") with `stderr` over examples, `share` of the whole with `share_stderr`. Shares
+        One row per side ("k", "q", "v") and term, largest first within each side: `contribution` (score without unit;
+        logits for "v") with `stderr` over examples, `share` of the whole with `share_stderr`. Shares
         are NaN where the whole is not above 0.
 
     Raises:
         InputError: if these are no terms of a match.
 
     Examples:
-        >>> match_shares(match_terms(model, "L1H4")).query("side == 'key'").head(1)
+        >>> match_shares(match_terms(model, "L1H4")).query("side == 'k'").head(1)
           side  term  contribution  stderr  share  share_stderr
-        0  key  L0H3          9.42    0.11   0.83          0.01
+        0    k  L0H3          9.42    0.11   0.83          0.01
     """
     _check(terms)
     tables = []
-    for side in SIDES.values():
-        parts = terms[side].transpose("example", f"{side}_term").to_numpy()
-        whole = parts.sum(axis=1) if side == "value" else terms["match"].to_numpy()
-        names = [str(name) for name in terms[f"{side}_term"].to_numpy()]
+    for side, variable in _VARIABLES.items():
+        parts = terms[variable].transpose("example", f"{variable}_term").to_numpy()
+        whole = parts.sum(axis=1) if side == "v" else terms["match"].to_numpy()
+        names = [str(name) for name in terms[f"{variable}_term"].to_numpy()]
         table = pd.DataFrame({"side": side, "term": names, **_shares(parts, whole)})
         tables.append(table.sort_values("contribution", ascending=False, kind="stable"))
     return pd.concat(tables, ignore_index=True)
@@ -71,7 +71,7 @@ def key_composition(terms: xr.Dataset) -> pd.DataFrame:
     keys, whole = terms["key"].transpose("example", "key_term").to_numpy(), terms["match"].to_numpy()
     from_previous, from_heads = previous[:, is_head].sum(axis=1), keys[:, is_head].sum(axis=1)
     parts = np.stack([from_previous, from_heads - from_previous, keys[:, ~is_head].sum(axis=1)], axis=1)
-    return pd.DataFrame({"side": "key", "term": [PREVIOUS, OTHER, REST], **_shares(parts, whole)})
+    return pd.DataFrame({"side": "k", "term": [PREVIOUS, OTHER, REST], **_shares(parts, whole)})
 
 
 def head_partners(effects: xr.Dataset, controls: xr.DataArray | None = None) -> pd.DataFrame:
@@ -117,7 +117,7 @@ def head_partners(effects: xr.Dataset, controls: xr.DataArray | None = None) -> 
 
 
 def _check(terms: xr.Dataset) -> None:
-    if not {"query", "key", "value", "match"} <= set(terms.data_vars):
+    if not {*_VARIABLES.values(), "match"} <= set(terms.data_vars):
         raise InputError(f"terms: expected the result of match_terms, got {list(terms.data_vars)}")
 
 

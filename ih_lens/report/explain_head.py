@@ -72,7 +72,7 @@ class HeadExplanation:
         """
         shares: Any = match_shares(self.terms).set_index(["side", "term"])["share"]
         composed: Any = key_composition(self.terms).set_index("term")["share"]
-        sides = dict(zip(COMPOSITIONS.values(), ("key", "query", "value"), strict=True))
+        sides = {kind: side for side, kind in COMPOSITIONS.items()}
 
         def share(row: Any) -> float:
             if row.source == ALL_PREVIOUS:
@@ -166,7 +166,7 @@ def _sentences(told: HeadExplanation) -> list[str]:
     if not score >= _NO_MATCH:
         return [f"{told.head}: no match to explain (prefix matching {score:.2f})."]
     if told.partners.empty:
-        terms = match_shares(told.terms).query("side == 'key'").head(2)
+        terms = match_shares(told.terms).query("side == 'k'").head(2)
         of_keys = ", ".join(f"{row.term} {_percent(row.share, None)}" for row in _each(terms))
         return [
             f"{told.head}: in the first layer, so it composes with no head (prefix matching {score:.2f}).",
@@ -202,7 +202,7 @@ def _verdict(told: HeadExplanation) -> str:
 
 def _largest_other(told: HeadExplanation) -> str:
     """The term of the keys that is no head and matters most, if it matters."""
-    keys = match_shares(told.terms).query("side == 'key'")
+    keys = match_shares(told.terms).query("side == 'k'")
     largest: Any = keys[~keys["term"].isin(told.partners["source"])].iloc[0]
     return f" (of it {largest.term} {_percent(largest.share, None)})" if largest.share >= _CARRIES else ""
 
@@ -225,7 +225,7 @@ def _copying(told: HeadExplanation) -> list[str]:
     """What the head copies, and from which heads it reads that."""
     if not told.terms["value"].notnull().any():
         return ["  What it copies is not defined: its logits are no sums over heads."]
-    values: Any = match_shares(told.terms).query("side == 'value'").iloc[0]
+    values: Any = match_shares(told.terms).query("side == 'v'").iloc[0]
     first = f"raises the token at its targets more than any other at {_percent(told.copied_first, None)} of the queries"
     source = (
         f"{_percent(values.share, None)} of that logit from {values.term}"

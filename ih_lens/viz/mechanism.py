@@ -21,7 +21,7 @@ _PANEL, _GAP, _CELL = 230, 150, 46
 """Widths of a panel, between panels (where names stand), and of a cell."""
 _NAMED_CELLS = 0.01
 """Cells have their number written in them from this share of the largest one on."""
-_SIDES = {"key": "keys", "query": "queries", "value": "values (what it copies)"}
+_SIDES = {"k": "keys", "q": "queries", "v": "values (what it copies)"}
 _KINDS = ("K-composition", "Q-composition", "V-composition")
 
 
@@ -47,7 +47,7 @@ def plot_match_terms(terms: xr.Dataset, *, k: int = 10, title: str | None = None
     for column, (side, table) in enumerate(zip(sides, tables, strict=True), start=1):
         figure.add_trace(_bars(table), row=1, col=column)
         figure.update_yaxes(type="category", autorange="reversed", showgrid=False, automargin=True, col=column)
-        unit = "copied logit (logits)" if side == "value" else "score (no unit)"
+        unit = "copied logit (logits)" if side == "v" else "score (no unit)"
         figure.update_xaxes(title=unit, zeroline=True, zerolinecolor=style.GREY, col=column)
     figure.update_yaxes(title="term (and its share of the whole)", title_standoff=10, row=1, col=1)
     heading = title or f"{terms.attrs['head']}: what its match is made of"

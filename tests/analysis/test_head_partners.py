@@ -28,7 +28,7 @@ def test_shares_are_ratios_of_means_with_their_errors() -> None:
     generator = np.random.default_rng(0)
     key = generator.normal([1.0, 3.0], 0.3, (50, 2))
     table = ih.match_shares(terms(key, key.sum(axis=1)))
-    rows = table.query("side == 'key'").set_index("term")
+    rows = table.query("side == 'k'").set_index("term")
     share = key[:, 1].mean() / key.sum(axis=1).mean()
     assert rows["share"]["L0H0"] == pytest.approx(share)
     assert rows["contribution"]["L0H0"] == pytest.approx(key[:, 1].mean())
@@ -36,9 +36,9 @@ def test_shares_are_ratios_of_means_with_their_errors() -> None:
     resampled = [key[generator.integers(0, 50, 50)] for _ in range(4000)]
     spread = np.std([sample[:, 1].mean() / sample.sum(axis=1).mean() for sample in resampled])
     assert rows["share_stderr"]["L0H0"] == pytest.approx(spread, rel=0.1)
-    assert list(table["side"].unique()) == ["key", "query", "value"]
+    assert list(table["side"].unique()) == ["k", "q", "v"]
     assert list(rows.index) == ["L0H0", "embedding"]
-    assert table.query("side == 'value'")["share"].isna().all()
+    assert table.query("side == 'v'")["share"].isna().all()
 
 
 def test_errors_of_shares_hold_the_truth_at_their_rate() -> None:
@@ -46,7 +46,7 @@ def test_errors_of_shares_hold_the_truth_at_their_rate() -> None:
     inside = []
     for _ in range(400):
         key = generator.normal([1.0, 3.0], [0.8, 0.5], (60, 2))
-        row = ih.match_shares(terms(key, key.sum(axis=1))).query("side == 'key' and term == 'L0H0'").iloc[0]
+        row = ih.match_shares(terms(key, key.sum(axis=1))).query("side == 'k' and term == 'L0H0'").iloc[0]
         inside.append(abs(row["share"] - 0.75) < 1.96 * row["share_stderr"])
     assert 0.91 < np.mean(inside) < 0.98
 
@@ -58,7 +58,7 @@ def test_a_match_below_zero_has_no_shares() -> None:
 
 def test_examples_without_a_query_are_left_out() -> None:
     key = np.array([[1.0, 3.0], [2.0, 2.0], [np.nan, np.nan]])
-    rows = ih.match_shares(terms(key, key.sum(axis=1))).query("side == 'key'").set_index("term")
+    rows = ih.match_shares(terms(key, key.sum(axis=1))).query("side == 'k'").set_index("term")
     assert rows["contribution"].to_dict() == {"L0H0": 2.5, "embedding": 1.5}
 
 

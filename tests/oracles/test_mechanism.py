@@ -98,7 +98,7 @@ def test_other_heads_of_the_same_size_take_nothing(by_keys: ih.HeadExplanation) 
 
 def test_what_is_copied(by_keys: ih.HeadExplanation) -> None:
     assert by_keys.copied_first == 1.0
-    values = ih.match_shares(by_keys.terms).query("side == 'value'").set_index("term")
+    values = ih.match_shares(by_keys.terms).query("side == 'v'").set_index("term")
     assert values["share"]["embedding"] == pytest.approx(1.0)
     assert values["contribution"]["embedding"] == pytest.approx(1 - 1 / 24)  # the logit less the vocabulary's mean
     model = induction_model()
@@ -116,7 +116,7 @@ def test_heads_without_a_match_and_heads_of_the_first_layer() -> None:
     told = ih.explain_head(smeared, "L0H0", repeated(smeared, bos=23))
     assert "in the first layer" in str(told)
     assert told.partners.empty
-    shares = ih.match_shares(told.terms).query("side == 'key'").set_index("term")["share"]
+    shares = ih.match_shares(told.terms).query("side == 'k'").set_index("term")["share"]
     assert shares["embedding"] == pytest.approx(1.0)
 
 

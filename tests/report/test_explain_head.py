@@ -61,7 +61,7 @@ def test_all_of_it_is_there(explanation: ih.HeadExplanation) -> None:
         "previous token, all heads",
     }
     exact = ih.match_shares(explanation.terms).set_index(["side", "term"])["share"]
-    for kind, side in (("K-composition", "key"), ("Q-composition", "query"), ("V-composition", "value")):
+    for kind, side in (("K-composition", "k"), ("Q-composition", "q"), ("V-composition", "v")):
         of_kind = table[table["kind"] == kind].set_index("source")["score_share"]
         assert of_kind["L0H2"] == exact[(side, "L0H2")]
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -14,7 +14,7 @@ def test_bars_are_the_shares_and_the_rest_is_their_sum() -> None:
         "queries",
         "values (what it copies)",
     ]
-    for trace, side in zip(figure.data, ("key", "query", "value"), strict=True):
+    for trace, side in zip(figure.data, ("k", "q", "v"), strict=True):
         of_side = shares[shares["side"] == side].set_index("term")
         names = [label.partition(" (")[0] for label in trace.y]
         assert names[-1] == f"{len(of_side) - 4} others"

@@ -30,6 +30,13 @@ def number(name: str, value: Any, *, whole: bool = False) -> int | float:
     return cast(int | float, value)
 
 
+def proportion(name: str, value: Any) -> float:
+    """A number from 0 to 1, both included."""
+    if not 0 <= number(name, value) <= 1:
+        raise InputError(f"{name}: expected a number from 0 to 1, got {value!r}")
+    return float(value)
+
+
 def listed(name: str, value: Any, of: str) -> tuple[Any, ...]:
     """The members of a list, tuple, range or the like, and no text."""
     if (

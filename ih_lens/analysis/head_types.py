@@ -4,8 +4,8 @@ import numpy as np
 import xarray as xr
 
 from ih_lens.analysis.last_snapshot import last_snapshot
-from ih_lens.errors import InputError
 from ih_lens.results import HeadScores
+from ih_lens.validate import proportion
 
 HEAD_TYPES = ("induction", "anti_copying_prefix_matching", "previous_token", "other")
 """The types, in the order in which they are tried: the first that fits is the head's type."""
@@ -40,8 +40,7 @@ def head_types(
     """
     thresholds = {"prefix_matching": prefix_matching, "previous_token": previous_token, "copying": copying}
     for name, value in thresholds.items():
-        if not 0 <= value <= 1:
-            raise InputError(f"{name}: expected a threshold of 0 to 1, got {value}")
+        proportion(name, value)
     matches = last_snapshot(scores["prefix_matching"]) >= prefix_matching
     copies = last_snapshot(scores["copying"])
     before = last_snapshot(scores["previous_token"]) >= previous_token

@@ -9,7 +9,7 @@ import xarray as xr
 from ih_lens.errors import InputError
 from ih_lens.estimates import Estimate
 from ih_lens.types import HeadIndex
-from ih_lens.validate import at_least
+from ih_lens.validate import at_least, number, proportion
 
 VERDICTS = ("induction", "positional", "unclear", "other")
 """What a head may be called, in the order in which it is tried."""
@@ -139,10 +139,9 @@ def judge_induction(
         >>> judge_induction(prefix_matching_by_period(model), prefix_matching_by_period(model, scattered=False))
     """
     at_least("number of periods", scattered.value.sizes["period"], LEAST_PERIODS)
-    if not 0 <= threshold <= 1 or min_stderrs < 0:
-        raise InputError(
-            f"expected a threshold of 0 to 1 and min_stderrs of at least 0, got {threshold} and {min_stderrs}"
-        )
+    proportion("threshold", threshold)
+    if number("min_stderrs", min_stderrs) < 0:
+        raise InputError(f"min_stderrs: expected at least 0, got {min_stderrs}")
     margin, margin_repeated = (min_stderrs * estimate.stderr for estimate in (scattered, repeated))
     surely = (scattered.value - margin >= threshold).all("period")
     perhaps = (scattered.value + margin >= threshold).all("period")

@@ -4,8 +4,7 @@ import numpy as np
 import xarray as xr
 
 from ih_lens.analysis.last_snapshot import last_snapshot
-from ih_lens.errors import InputError
-from ih_lens.validate import at_least
+from ih_lens.validate import at_least, proportion
 
 
 def opaque_heads(
@@ -37,8 +36,7 @@ def opaque_heads(
     """
     at_least("more_than", more_than, 0)
     at_least("n_opaque", n_opaque, 0)
-    if not 0 <= share_best <= 1:
-        raise InputError(f"share_best: expected a share of 0 to 1, got {share_best}")
+    proportion("share_best", share_best)
     grid = last_snapshot(scores)
     numbers = grid.to_numpy().ravel()
     chosen = np.full(numbers.shape, grid.size <= more_than)

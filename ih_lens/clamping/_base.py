@@ -13,7 +13,7 @@ from ih_lens.clamping.schedule import ALWAYS, During, Schedule, When, schedule_f
 from ih_lens.clamping.state import ClampState, Reference
 from ih_lens.errors import IHLensError, InputError
 from ih_lens.types import HeadIndex, HeadSpelling
-from ih_lens.validate import head_index, listed, number, one_of
+from ih_lens.validate import head_index, listed, number, one_of, proportion
 
 GRADIENTS = ("block", "straight_through", "stop")
 Heads = HeadSpelling | Sequence[HeadSpelling]
@@ -86,8 +86,7 @@ class Clamp(ABC):
         one_of("gradient", self.gradient, GRADIENTS)
         if not isinstance(self.during, During | When):
             raise InputError(f"during: expected During(start, stop) or When(metric, ...), got {self.during!r}")
-        if not 0 <= self.strength <= 1:
-            raise InputError(f"strength: expected a share from 0 to 1, got {self.strength!r}")
+        proportion("strength", self.strength)
 
     def __str__(self) -> str:
         """The clamp as it is written, without what is as usual."""

@@ -13,7 +13,7 @@ from ih_lens.data.corpus import fingerprinted
 from ih_lens.data.generated_task import SymbolTask
 from ih_lens.data.streams import Stream, as_uniform, random_words
 from ih_lens.errors import InputError
-from ih_lens.validate import at_least, token_batch
+from ih_lens.validate import at_least, proportion, token_batch
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ class RestartCycle(SymbolTask):
         at_least("length", self.length, 2)
         if at_least("n_symbols", self.n_symbols, 2) < self.period:
             raise InputError(f"n_symbols: expected at least the {self.period} symbols of a cycle, got {self.n_symbols}")
-        if not 0 <= self.restart <= 1:
-            raise InputError(f"restart: expected a probability from 0 to 1, got {self.restart!r}")
+        proportion("restart", self.restart)
 
     @property
     def theoretical_floor(self) -> float:

@@ -49,7 +49,7 @@ def test_thresholds_are_arguments():
 
 
 def test_wrong_input():
-    with pytest.raises(ih.InputError, match="copying: expected a threshold of 0 to 1"):
+    with pytest.raises(ih.InputError, match="copying: expected a number from 0 to 1"):
         ih.head_types(scores_of([(0.1, 0.1, 0.1)]), copying=-0.1)
     with pytest.raises(ih.InputError, match="no measure 'copying'"):
         ih.head_types(ih.HeadScores.from_tensors({"prefix_matching": torch.ones(1, 1)}))

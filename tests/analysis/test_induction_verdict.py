@@ -64,5 +64,5 @@ def test_too_few_periods_are_refused() -> None:
     two = {period: SCATTERED[period] for period in (6, 11)}
     with pytest.raises(ih.InputError, match="number of periods: expected an integer of at least 3, got 2"):
         ih.judge_induction(estimate(two), estimate(REPEATED))
-    with pytest.raises(ih.InputError, match="threshold of 0 to 1"):
+    with pytest.raises(ih.InputError, match="number from 0 to 1"):
         ih.judge_induction(estimate(SCATTERED), estimate(REPEATED), threshold=1.5)

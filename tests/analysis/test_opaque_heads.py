@@ -60,7 +60,7 @@ def test_the_last_snapshot_counts_and_undefined_heads_are_never_opaque() -> None
 
 
 def test_bad_input_is_explained() -> None:
-    with pytest.raises(ih.InputError, match=r"share_best: expected a share of 0 to 1, got 2"):
+    with pytest.raises(ih.InputError, match=r"share_best: expected a number from 0 to 1, got 2"):
         ih.opaque_heads(scores_of(2, 2), share_best=2.0)
     with pytest.raises(ih.InputError, match="n_opaque: expected an integer of at least 0"):
         ih.opaque_heads(scores_of(2, 2), n_opaque=-1)

@@ -111,7 +111,7 @@ def test_clamps_that_share_a_head_in_turns_are_allowed(clamps: list[ih.Clamp]) -
 
 def test_mistakes_in_clamps_are_explained() -> None:
     for make, message in [
-        (lambda: ih.PreviousToken("L0H1", strength=1.5), "strength: expected a share"),
+        (lambda: ih.PreviousToken("L0H1", strength=1.5), "strength: expected a number from 0 to 1"),
         (lambda: ih.PreviousToken("L0H1", gradient="none"), "gradient: expected one of"),
         (lambda: ih.PreviousToken("L0H1", rows="first"), "rows: expected one of"),
         (lambda: ih.PreviousToken(["L0H1", "0.1"]), "none twice"),

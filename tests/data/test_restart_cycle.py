@@ -108,7 +108,7 @@ def test_the_description_is_json_and_tells_parameters_apart():
     ("arguments", "message"),
     [
         ({"n_symbols": 8}, "at least the 12 symbols"),
-        ({"restart": 1.5}, "probability from 0 to 1, got 1.5"),
+        ({"restart": 1.5}, "number from 0 to 1, got 1.5"),
         ({"length": 1}, "length: expected an integer of at least 2"),
         ({"period": 1}, "period: expected an integer of at least 2"),
     ],

@@ -31,7 +31,7 @@ def test_other_numbers_can_be_swept() -> None:
         ({"parameter": "gain"}, "PreviousToken has no 'gain'; it has strength, gradient, during, heads, rows"),
         ({"values": ()}, "values: expected different numbers, at least one"),
         ({"values": (0.5, 0.5)}, "values: expected different numbers"),
-        ({"values": (1.5,)}, "strength: expected a share from 0 to 1"),
+        ({"values": (1.5,)}, "strength: expected a number from 0 to 1"),
     ],
 )
 def test_mistakes_are_explained(arguments: dict, message: str) -> None:

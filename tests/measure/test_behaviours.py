@@ -373,7 +373,7 @@ def test_wrong_arguments_are_explained() -> None:
         ("behaviours: expected at least one, each once, got none", []),
         ("each once, got pattern_matching, pattern_matching", [SMALL, "pattern_matching"]),
         ("layout: expected one of spans, whole", [ih.LiteralCopying(layout="twice")]),
-        ("band: expected a share between 0 and 1", [ih.Translation(band=1.5)]),
+        ("band: expected a number between 0 and 1", [ih.Translation(band=1.5)]),
         ("n_lines: 100 different lines need more words", [ih.PatternMatching(n_lines=100, n_words=3)]),
         ("with no word in two of them", [ih.PatternMatching(second=(("bird",), ("Bird",)))]),
         ("n_lines: expected an integer of at least 6", [ih.PatternMatching(n_lines=2)]),

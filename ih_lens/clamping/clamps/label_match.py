@@ -10,7 +10,7 @@ from ih_lens.clamping._base import Place, Target
 from ih_lens.clamping.clamps._patterns import PatternClamp, same_token, shares, shift_keys
 from ih_lens.clamping.state import ClampState
 from ih_lens.errors import InputError
-from ih_lens.validate import listed, number
+from ih_lens.validate import listed, number, proportion
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ class LabelMatch(PatternClamp):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.correct <= 1:
-            raise InputError(f"correct: expected a share from 0 to 1, got {self.correct!r}")
+        proportion("correct", self.correct)
         if self.classes is not None:
             classes = listed("classes", self.classes, "a list with the class of every token id")
             object.__setattr__(self, "classes", tuple(number("classes", given, whole=True) for given in classes))

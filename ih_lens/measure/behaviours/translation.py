@@ -10,7 +10,6 @@ import numpy as np
 from ih_lens.data.behaviours.sentence_pairs import SentencePair, sentence_pairs
 from ih_lens.data.behaviours.spans import SpannedTokens, span_reader
 from ih_lens.data.start_tokens import choose_start_token
-from ih_lens.errors import InputError
 from ih_lens.measure.behaviours._base import (
     TARGETS,
     Behaviour,
@@ -19,6 +18,7 @@ from ih_lens.measure.behaviours._base import (
     mean_over,
     some_examples,
 )
+from ih_lens.statistics import fraction
 from ih_lens.types import ModelLike
 
 AFTER, BAND = "after", "band"
@@ -64,8 +64,7 @@ class Translation(Behaviour):
 
     def texts(self, model: ModelLike, *, seed: int = 0) -> BehaviourTexts:
         """One example per pair that fits the context and says something."""
-        if not 0 < self.band < 1:
-            raise InputError(f"band: expected a share between 0 and 1, got {self.band!r}")
+        fraction("band", self.band)
         read = span_reader(model, self.bos)
         pairs, source = sentence_pairs(self.pairs, self.columns)
         known = [_Pair.of(pair, pair.first, read) for pair in pairs]

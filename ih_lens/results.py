@@ -196,7 +196,7 @@ class HeadScores:
 
     def to_tensor(self, name: str) -> Float[Tensor, "*snapshot layer head"]:
         """One measure as a plain tensor."""
-        return torch.as_tensor(self[name].to_numpy().copy())
+        return torch.as_tensor(self[name].to_numpy().copy(), device="cpu")
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per head (and snapshot), one column per measure."""

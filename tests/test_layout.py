@@ -13,6 +13,13 @@ PACKAGE = Path(ih_lens.__file__).parent
 ROOT = Path(__file__).parents[1]
 WRITTEN = ("ih_lens", "tests", "demos", "benchmarks")
 BASE = {"types", "errors", "validate", "atomic", "progress", "parallel", "reading", "version"}
+FACTORIES = {
+    f"torch.{name}"
+    for name in (
+        *("arange", "as_tensor", "empty", "eye", "full", "linspace", "ones", "rand", "randint", "randn", "randperm"),
+        *("tensor", "tril_indices", "triu_indices", "zeros"),
+    )
+}
 SPREAD = {"statistics", "estimates", "head_spread"}
 ALLOWED = {
     "types": {"errors"},
@@ -136,3 +143,14 @@ def test_what_transformer_lens_4_removed_is_imported_in_one_place() -> None:
     for path, _ in _modules():
         imported = {name for name in _imports(path) if name.split(".")[0] == "transformer_lens"}
         assert path.name == "hooked_transformer.py" or imported <= IN_EVERY_TRANSFORMER_LENS, path
+
+
+def test_new_tensors_name_their_device() -> None:
+    """Or they would lie where the caller's `torch.set_default_device` says, apart from what they are used with."""
+    unplaced: list[str] = []
+    for path, _ in _modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in FACTORIES:
+                is_placed = any(keyword.arg in ("device", None) for keyword in node.keywords)
+                unplaced += [] if is_placed else [f"{path}:{node.lineno} {ast.unparse(node.func)}"]
+    assert unplaced == []

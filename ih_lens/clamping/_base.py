@@ -192,7 +192,7 @@ def chosen_rows(rows: Rows, n_pos: int) -> Bool[Tensor, "pos"]:
     Raises:
         InputError: for anything else.
     """
-    mask = torch.zeros(n_pos, dtype=torch.bool)
+    mask = torch.zeros(n_pos, dtype=torch.bool, device="cpu")
     slices = {"all": slice(None), "even": slice(0, None, 2), "odd": slice(1, None, 2), "last": slice(-1, None)}
     if isinstance(rows, str):
         mask[slices[one_of("rows", rows, list(slices))]] = True

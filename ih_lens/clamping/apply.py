@@ -73,7 +73,7 @@ def require_effect(model: LoadedModel, plan: Plan) -> None:
     cfg: Any = model.cfg
     generator = torch.Generator().manual_seed(0)
     n_pos = min(_PROBE_LENGTH, cfg.n_ctx)
-    tokens = torch.randint(0, cfg.d_vocab, (_PROBE_EXAMPLES, n_pos), generator=generator).to(cfg.device)
+    tokens = torch.randint(0, cfg.d_vocab, (_PROBE_EXAMPLES, n_pos), generator=generator, device="cpu").to(cfg.device)
     for number, entry in enumerate(plan):
         beside = Plan([other for other in plan if other is entry or covers(other, entry)])
         undisturbed = _logits(model, beside, tokens, [])
@@ -102,7 +102,7 @@ def _disturbance(place: Place, fired: list[bool]) -> Hook:
     def hook(value: Tensor, hook: HookPoint) -> Tensor:  # noqa: ARG001 TransformerLens names it
         fired.append(True)
         part = place.select(value)
-        noise = torch.randn(part.shape, generator=torch.Generator().manual_seed(1)).to(part)
+        noise = torch.randn(part.shape, generator=torch.Generator().manual_seed(1), device="cpu").to(part)
         changed = part + (noise.abs().tril() if place.hook.endswith("hook_pattern") else noise)
         return place.put(value, changed)
 

@@ -75,7 +75,7 @@ class EvalSet:
         tensors = {
             "tokens": self.tokens,
             "random_index": self.random_index,
-            "seed": torch.tensor(self.seed, dtype=torch.uint64),
+            "seed": torch.tensor(self.seed, dtype=torch.uint64, device="cpu"),
         }
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
         metadata = None if self.description is None else {"description": json.dumps(self.description, sort_keys=True)}
@@ -142,5 +142,5 @@ def _description(texts: Mapping[str, str], path: Path) -> dict[str, Any] | None:
 
 
 def _fingerprint(tokens: Int[Tensor, "example pos"], random_index: Int[Tensor, "example"]) -> str:
-    parts = (torch.tensor(tokens.shape), tokens, random_index)
+    parts = (torch.tensor(tokens.shape, device="cpu"), tokens, random_index)
     return hashlib.sha256(b"".join(int64_bytes(part) for part in parts)).hexdigest()

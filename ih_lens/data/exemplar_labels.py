@@ -147,9 +147,9 @@ class ExemplarLabels(GeneratedTask):
             return self.features.float()
         n_all = self.n_classes + self.n_new_classes
         generator = torch.Generator().manual_seed(self.seed)
-        common = torch.randn(1, 1, self.d_feature, generator=generator)
-        of_class = torch.randn(n_all, 1, self.d_feature, generator=generator)
-        own = torch.randn(n_all, self._per_class, self.d_feature, generator=generator)
+        common = torch.randn(1, 1, self.d_feature, generator=generator, device="cpu")
+        of_class = torch.randn(n_all, 1, self.d_feature, generator=generator, device="cpu")
+        own = torch.randn(n_all, self._per_class, self.d_feature, generator=generator, device="cpu")
         kind = math.sqrt(1 - self.spread) * of_class + math.sqrt(self.spread) * own
         points = math.sqrt(self.similarity) * common + math.sqrt(1 - self.similarity) * kind
         return points.flatten(0, 1)

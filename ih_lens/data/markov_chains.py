@@ -79,7 +79,9 @@ class MarkovChains(GeneratedTask):
         token_batch(tokens, d_vocab=self.n_states, min_length=2)
         one_of("predictor", predictor, PREDICTORS)
         if predictor == "uniform":
-            return torch.full((len(tokens), tokens.shape[1] - 1), math.log(self.n_states), dtype=torch.float64)
+            return torch.full(
+                (len(tokens), tokens.shape[1] - 1), math.log(self.n_states), dtype=torch.float64, device="cpu"
+            )
         one_hot = torch.nn.functional.one_hot(tokens.long(), self.n_states).double()
         if predictor == "unigram":
             counts = one_hot.cumsum(dim=1)[:, :-1]

@@ -62,7 +62,7 @@ def token_classes(tokens: Tensor, *, n: int = 1, occurrence: str = "any") -> dic
         predictable = matched & torch.nn.functional.pad(followed[:, :-1] == ids[:, 1:], (1, 0))
     else:
         predictable = _latest_same(_one_longer(before, ids)) >= 0
-    predicted = torch.arange(ids.shape[1]).expand_as(ids) > 0
+    predicted = torch.arange(ids.shape[1], device="cpu").expand_as(ids) > 0
     return {
         "predictable": predictable,
         "mispredicted": matched & ~predictable,

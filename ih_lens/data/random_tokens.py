@@ -187,7 +187,7 @@ def _special_ids(tokenizer: Any) -> set[int]:
 
 def _checked_counts(counts: Sequence[int] | Tensor, d_vocab: int) -> NDArray[np.int64]:
     """Counts as one integer per id."""
-    checked = torch.as_tensor(counts).cpu().numpy()
+    checked = torch.as_tensor(counts, device="cpu").numpy()
     if checked.shape != (d_vocab,):
         raise InputError(f"counts: expected one number per id of the vocabulary ({d_vocab}), got shape {checked.shape}")
     return checked.astype(np.int64)

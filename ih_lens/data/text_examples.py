@@ -98,7 +98,7 @@ def text_examples(
             f"tokens ({stream.n_tokens} tokens in all); ask for fewer or shorter ones, or give more text"
         )
     description = {"kind": "text", "source": _name(source), **stream.description, **start.description}
-    return EvalSet.from_tokens(torch.tensor(rows), seed=seed, description=description)
+    return EvalSet.from_tokens(torch.tensor(rows, device="cpu"), seed=seed, description=description)
 
 
 class _TokenStream:

@@ -81,7 +81,7 @@ class TokenCorpus:
     @property
     def counts(self) -> Int[Tensor, "d_vocab"]:
         """How often each id occurs in the file."""
-        return torch.tensor(self.file.counts)
+        return torch.tensor(self.file.counts, device="cpu")
 
     @property
     def tokenizer(self) -> Tokenizer | None:

@@ -77,7 +77,7 @@ def induction_strength(model: HookedTransformer, tokens: Int[Tensor, "example po
     _require_sequences(tokens)
     labels = tokens[:, 1:QUERY:2]
     sign = torch.where(labels == tokens[:, QUERY + 1, None], 1.0, -1.0).double().cpu()
-    found = torch.zeros(model.cfg.n_layers, model.cfg.n_heads, dtype=torch.float64)
+    found = torch.zeros(model.cfg.n_layers, model.cfg.n_heads, dtype=torch.float64, device="cpu")
 
     def measure(pattern: Tensor, hook: HookPoint) -> None:
         attention = pattern[:, :, QUERY, 1:QUERY:2].double().cpu()

@@ -41,7 +41,7 @@ def three_factor_losses(
     if not set(clamped) <= set(FACTORS):
         raise InputError(f"clamped: expected some of {', '.join(FACTORS)}, got {list(clamped)}")
     generator = torch.Generator().manual_seed(seed)
-    draws = torch.randn(2, len(FACTORS), width, generator=generator, dtype=torch.float64)
+    draws = torch.randn(2, len(FACTORS), width, generator=generator, dtype=torch.float64, device="cpu")
     true = dict(zip(FACTORS, draws[0], strict=True))
     values = {
         name: true[name].clone() if name in clamped else draws[1, place].clone().requires_grad_()

@@ -125,7 +125,7 @@ def _on_grid(
     values: Float[Tensor, "group *view"], groups: Sequence[Group], shape: tuple[int, int]
 ) -> Float[Tensor, "layer head *view"]:
     """Single heads at their places, NaN at those of all others."""
-    grid = torch.full((*shape, *values.shape[1:]), torch.nan, dtype=values.dtype)
+    grid = torch.full((*shape, *values.shape[1:]), torch.nan, dtype=values.dtype, device="cpu")
     for (head,), value in zip(groups, values, strict=True):
         grid[head] = value
     return grid

@@ -54,7 +54,7 @@ def ov_copying_eigenvalue_score(model: ModelLike) -> Float[Tensor, "layer head"]
     """
     require_causal(model)
     if model.cfg.d_vocab != model.cfg.d_vocab_out:
-        return torch.full((model.cfg.n_layers, model.cfg.n_heads), torch.nan)
+        return torch.full((model.cfg.n_layers, model.cfg.n_heads), torch.nan, device="cpu")
     require_no_post_norms(model, "measuring with effective weights")
     with fastest_float32():
         through_vocabulary, size = _through_vocabulary(model)
@@ -181,7 +181,7 @@ def _side_by_side(matrices: Float[Tensor, "head_index d_model d_head"]) -> Float
 
 def _as_scores(scores: Any, n_layers: int, n_heads: int) -> Float[Tensor, "layer head"]:
     """Scores of every head as a tensor, from a tensor, an array or a labelled array."""
-    tensor = scores.detach() if isinstance(scores, Tensor) else torch.as_tensor(np.asarray(scores).copy())
+    tensor = scores.detach() if isinstance(scores, Tensor) else torch.as_tensor(np.asarray(scores).copy(), device="cpu")
     if tensor.shape != (n_layers, n_heads) or not tensor.is_floating_point():
         raise InputError(
             f"previous_token_scores: expected floating-point numbers [layer, head] of shape ({n_layers}, {n_heads}), "

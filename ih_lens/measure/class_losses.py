@@ -68,7 +68,7 @@ def class_losses(
     for start in with_progress(starts, "losses by class", total=len(starts), show=progress):
         part = EvalSet.from_tokens(evals.tokens[start : start + size], seed=evals.seed)
         losses = token_losses(model, part, keep="all", batch_size=batch_size, progress=False)
-        full = torch.as_tensor(losses.full.to_numpy()).double()
+        full = torch.as_tensor(losses.full.to_numpy(), device="cpu").double()
         for place, mask in enumerate(masks.values()):
             inside = mask[start : start + size, 1:].cpu()
             totals[place, start : start + len(full)] = torch.where(inside, full, 0.0).sum(dim=1).numpy()

@@ -91,7 +91,7 @@ def _all_pairs(model: ModelLike, kind: str) -> Float[Tensor, "layer head earlier
     for layer in range(n_layers):
         reading = _reading(model, kind, layer)
         products = [_norms_of_products(earlier.to(reading.device), reading).cpu() for earlier in written]
-        undefined = torch.full((n_layers - layer, n_heads, n_heads), torch.nan, dtype=reading.dtype)
+        undefined = torch.full((n_layers - layer, n_heads, n_heads), torch.nan, dtype=reading.dtype, device="cpu")
         scores.append(torch.cat([*(part[None] for part in products), undefined]))
         written.append(_writing(model, layer))
     return torch.stack(scores).permute(0, 2, 1, 3)
@@ -144,9 +144,9 @@ def _norms_of_products(
 def _baseline(d_model: int, d_head: int, draws: int, seed: int) -> tuple[float, float]:
     """Mean and standard deviation of the score over pairs of heads with independent normal weights."""
     generator = torch.Generator().manual_seed(seed)
-    scores = torch.empty(draws, dtype=torch.float64)
+    scores = torch.empty(draws, dtype=torch.float64, device="cpu")
     for draw in range(draws):
-        W_V, W_O, near, far = torch.randn(4, d_model, d_head, generator=generator, dtype=torch.float64)
+        W_V, W_O, near, far = torch.randn(4, d_model, d_head, generator=generator, dtype=torch.float64, device="cpu")
         written, reading = triangular(W_V[None]) @ W_O.T, near @ triangular(far[None]).mT
         size = torch.linalg.matrix_norm(written) * torch.linalg.matrix_norm(reading)
         scores[draw] = (torch.linalg.matrix_norm(written @ reading) / size).item()

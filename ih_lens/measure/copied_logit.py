@@ -64,5 +64,5 @@ def _argmax_tokens(model: ModelLike, written: Float[Tensor, "row d_model"]) -> I
 
 
 def _effective_unembedding(model: ModelLike) -> Float[Tensor, "d_model d_vocab_out"]:
-    everything = torch.arange(model.cfg.d_vocab_out)
+    everything = torch.arange(model.cfg.d_vocab_out, device="cpu")
     return precise(unembedding_columns(model, everything)).mT

@@ -57,7 +57,7 @@ def no_copy_suppression(model: ModelLike, reason: str) -> HeadScores:
     """The same measures where the model does not allow them: NaN, and why."""
     shape = (model.cfg.n_layers, model.cfg.n_heads)
     return HeadScores.from_tensors(
-        {name: torch.full(shape, torch.nan) for name in _ATTRIBUTES},
+        {name: torch.full(shape, torch.nan, device="cpu") for name in _ATTRIBUTES},
         attributes={name: {**about, "undefined": reason} for name, about in _ATTRIBUTES.items()},
         spread=HeadSpread.from_tensors(dict.fromkeys(_ATTRIBUTES, reason), *shape, keep_examples=False),
     )

@@ -35,7 +35,7 @@ def head_output_norms(
     check_measurable(model, evals)
     layers, clean = range(model.cfg.n_layers), CleanOutputs(model, None)
     n_rows = rows_per_pass(model, evals.n_pos, batch_size, tokens_on_cpu=STREAM_ON_CPU // model.cfg.d_model)
-    total = torch.zeros(model.cfg.n_layers, model.cfg.n_heads, dtype=torch.float64)
+    total = torch.zeros(model.cfg.n_layers, model.cfg.n_heads, dtype=torch.float64, device="cpu")
     with measuring(model):
         written = [plain_matrix(model, "W_O", layer) for layer in layers]
         products = [matrix @ matrix.mT for matrix in written]  # |z W_O|^2 = z (W_O W_O^T) z

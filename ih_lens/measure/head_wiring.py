@@ -211,5 +211,5 @@ def _losses(
     tokens: Int[Tensor, "batch pos"],
     hooks: list[Hook],
 ) -> Float[Tensor, "batch"]:
-    everywhere = torch.arange(1, tokens.shape[1]).expand(len(tokens), -1)
+    everywhere = torch.arange(1, tokens.shape[1], device="cpu").expand(len(tokens), -1)
     return start_rows(model, tokens.to(model.cfg.device)).losses(everywhere, hooks=hooks).mean(dim=1)

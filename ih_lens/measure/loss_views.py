@@ -43,7 +43,7 @@ class LossViews:
     def indices(self, examples: slice) -> Int[Tensor, "example context_index"]:
         """The context indices to compute for these examples: the shared ones, then the random one if it is extra."""
         random = self.random_index[examples, None]
-        shared = torch.tensor(self.computed, dtype=torch.long).expand(len(random), -1)
+        shared = torch.tensor(self.computed, dtype=torch.long, device="cpu").expand(len(random), -1)
         return shared if self.is_complete else torch.cat([shared, random], dim=1)
 
     def random_place(self, examples: slice) -> Int[Tensor, "example"]:
@@ -103,11 +103,11 @@ class ViewTotals:
     def __init__(self, views: LossViews, n_measurements: int, dtype: torch.dtype, *, keep_all: bool = False):
         n_examples = len(views.random_index)
         self._views = views
-        self._random = torch.zeros(n_measurements, n_examples, dtype=dtype)
-        self._at = torch.zeros(n_measurements, n_examples, len(views.at_indices), dtype=dtype)
-        self._sums = torch.zeros(n_measurements, len(views.by_context_index), dtype=torch.float64)
+        self._random = torch.zeros(n_measurements, n_examples, dtype=dtype, device="cpu")
+        self._at = torch.zeros(n_measurements, n_examples, len(views.at_indices), dtype=dtype, device="cpu")
+        self._sums = torch.zeros(n_measurements, len(views.by_context_index), dtype=torch.float64, device="cpu")
         n_kept = views.n_pos - 1 if keep_all else 0
-        self._full = torch.zeros(n_measurements, n_examples, n_kept, dtype=dtype)
+        self._full = torch.zeros(n_measurements, n_examples, n_kept, dtype=dtype, device="cpu")
 
     def add(
         self, measurements: Sequence[int], examples: slice, losses: Float[Tensor, "measurement example context_index"]

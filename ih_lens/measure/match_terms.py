@@ -113,7 +113,7 @@ def match_terms(
     tokens = matching_tokens(model, tokens, n_examples, seed)
     names = _names(model, found.layer)
     parts: list[dict[str, Tensor]] = []
-    pairs = torch.zeros(len(names), len(names), dtype=torch.float64)
+    pairs = torch.zeros(len(names), len(names), dtype=torch.float64, device="cpu")
     with fastest_float32():
         for examples in head_batches(model, found, tokens, batch_size):
             reading = read_head(linear, found, tokens[examples])

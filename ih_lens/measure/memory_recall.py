@@ -82,7 +82,7 @@ def memory_recall(
     n_asked: int = model.cfg.n_ctx if n_pos is None else min(at_least("n_pos", n_pos, 2), model.cfg.n_ctx)
     with fastest_float32():
         recalled = [_position(model, earlier, n_asked), _key(model, later, earlier, ids), _output(model, later, ids)]
-    chance = [float((1 / torch.arange(2, n_asked + 1)).mean()), 1 / len(ids), 1 / len(ids)]
+    chance = [float((1 / torch.arange(2, n_asked + 1, device="cpu")).mean()), 1 / len(ids), 1 / len(ids)]
     attributes = provenance(
         model,
         measure="memory_recall",
@@ -103,8 +103,8 @@ def _chosen(model: ModelLike, tokens: Tensor | Sequence[int] | None, n_tokens: i
         pool = torch.from_numpy(token_pool(model, share=0.0).ids)
         if len(pool) <= n_tokens:
             return pool
-        return pool[torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed))[:n_tokens]]
-    ids = torch.as_tensor(tokens).detach().cpu()
+        return pool[torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed), device="cpu")[:n_tokens]]
+    ids = torch.as_tensor(tokens, device="cpu").detach()
     if ids.ndim != 1 or ids.is_floating_point() or not len(ids) or len(ids.unique()) < len(ids):
         raise InputError("tokens: expected different ids [token], at least one")
     if int(ids.min()) < 0 or int(ids.max()) >= model.cfg.d_vocab:
@@ -127,7 +127,7 @@ def _position(model: ModelLike, head: HeadIndex, n_pos: int) -> float:
     W_Q, W_K = (matrix(model, name, head.layer)[head.head].to(positions) for name in ("W_Q", "W_K"))
     scores = positions @ W_Q @ (positions @ W_K).T
     scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -torch.inf)
-    return float((scores[1:].argmax(dim=1).cpu() == torch.arange(n_pos - 1)).double().mean())
+    return float((scores[1:].argmax(dim=1).cpu() == torch.arange(n_pos - 1, device="cpu")).double().mean())
 
 
 def _key(model: ModelLike, head: HeadIndex, previous: HeadIndex, ids: Int[Tensor, "token"]) -> float:
@@ -152,4 +152,4 @@ def _output(model: ModelLike, head: HeadIndex, ids: Int[Tensor, "token"]) -> flo
 
 def _share_on_diagonal(scores: Float[Tensor, "token candidate"]) -> float:
     """How often the largest entry of a row is the right one."""
-    return float((scores.argmax(dim=1).cpu() == torch.arange(len(scores))).double().mean())
+    return float((scores.argmax(dim=1).cpu() == torch.arange(len(scores), device="cpu")).double().mean())

@@ -109,7 +109,7 @@ def _shuffled(
     batch_size: int | None,
 ) -> HeadScores:
     """Scores of one draw with tokens in random order and targets where they were."""
-    nothing = torch.full((model.cfg.n_layers, model.cfg.n_heads), torch.nan)
+    nothing = torch.full((model.cfg.n_layers, model.cfg.n_heads), torch.nan, device="cpu")
     scores: dict[str, Tensor] = {}
     attributes: dict[str, dict[str, object]] = {}
     for evaluator in evaluators:
@@ -149,5 +149,5 @@ def _shuffled_score(
 def in_random_order(tokens: Int[Tensor, "example pos"], seed: int, *, n_start: int) -> Int[Tensor, "example pos"]:
     """Each example's tokens in an order of its own; `n_start` of them stay in front."""
     generator = torch.Generator().manual_seed(seed)
-    order = torch.rand(tokens[:, n_start:].shape, generator=generator).argsort(dim=1)
+    order = torch.rand(tokens[:, n_start:].shape, generator=generator, device="cpu").argsort(dim=1)
     return torch.cat([tokens[:, :n_start], tokens[:, n_start:].gather(1, order)], dim=1)

@@ -274,7 +274,7 @@ def _writes(model: ModelLike, head: HeadIndex) -> bool:
 
 
 def _drawn(heads: Sequence[HeadIndex], n: int, seed: int) -> list[HeadIndex]:
-    order = torch.randperm(len(heads), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(heads), generator=torch.Generator().manual_seed(seed), device="cpu")
     return [heads[int(place)] for place in order[:n]]
 
 

@@ -126,7 +126,7 @@ def attention_by_distance(
     """
     tokens = measurable_tokens(model, tokens)
     n_pos = tokens.shape[1]
-    n_queries = torch.arange(n_pos, 0, -1)
+    n_queries = torch.arange(n_pos, 0, -1, device="cpu")
 
     def to_each(attention: LayerAttention, _: slice) -> Float[Tensor, "batch head_index distance"]:
         pattern, first = attention.pattern, attention.first_query

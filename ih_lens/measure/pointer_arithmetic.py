@@ -119,7 +119,7 @@ def _measured_heads(
 ) -> dict[str, Float[Tensor, "layer head"]]:
     """`_VIEWS`, means over examples, and the shares; of the first layer, which reads no head, prefix matching alone."""
     shape = (model.cfg.n_layers, model.cfg.n_heads)
-    found = {name: torch.full(shape, torch.nan, dtype=torch.float64) for name in (*_VIEWS, "score_share")}
+    found = {name: torch.full(shape, torch.nan, dtype=torch.float64, device="cpu") for name in (*_VIEWS, "score_share")}
     with fastest_float32():
         for layer in range(model.cfg.n_layers):
             parts = [

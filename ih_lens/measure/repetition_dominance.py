@@ -91,7 +91,7 @@ def _sources(ids: Int[Tensor, "example pos"]) -> Bool[Tensor, "example dest src"
     """For destinations 0..n_pos-2: earlier positions of the token that comes next, after one of the present token."""
     same = ids[:, :, None] == ids[:, None, :]
     n_dest = ids.shape[1] - 1
-    follows = torch.zeros(len(ids), n_dest, n_dest, dtype=torch.bool)
+    follows = torch.zeros(len(ids), n_dest, n_dest, dtype=torch.bool, device="cpu")
     follows[:, :, 1:] = same[:, 1:, 1:-1] & same[:, :-1, :-2]
     return follows.tril()
 

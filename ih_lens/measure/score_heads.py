@@ -163,7 +163,7 @@ class _Kept:
         """Keep a measure; one that the model does not allow is NaN, with the reason."""
         if isinstance(outcome, CapabilityError):
             undefined = without_examples = str(outcome)
-            outcome = torch.full(self.shape, torch.nan)
+            outcome = torch.full(self.shape, torch.nan, device="cpu")
         measured = outcome if isinstance(outcome, Measured) else Measured(outcome, None)
         self.attributes[name] = description if undefined is None else {**description, "undefined": undefined}
         self.scores[name] = measured.scores

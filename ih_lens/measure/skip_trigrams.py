@@ -194,7 +194,7 @@ def context_free_attention(
     n_start = drawn.shape[1] - length
     orders = _orders(n_examples, length, seed) + n_start
     first, second = (torch.cat([drawn[:, :n_start], drawn.gather(1, order), drawn[:, -1:]], dim=1) for order in orders)
-    places = [torch.cat([torch.arange(n_start).expand(n_examples, -1), order], dim=1) for order in orders]
+    places = [torch.cat([torch.arange(n_start, device="cpu").expand(n_examples, -1), order], dim=1) for order in orders]
 
     def last_row(attention: LayerAttention, examples: slice) -> Float[Tensor, "batch head_index key_pos"]:  # noqa: ARG001
         return attention.pattern[:, :, -1]

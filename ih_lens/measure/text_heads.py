@@ -61,4 +61,4 @@ def visit_text_heads(
 
     watched = watch_final_scale(model, scale) if attributed else {}
     visit_attention(model, tokens, show, layers=layers, with_values=attributed, by_queries=True, watched=watched)
-    return scale[FINAL_SCALE][0].cpu() if scale else torch.ones(tokens.shape[1] - 1)
+    return scale[FINAL_SCALE][0].cpu() if scale else torch.ones(tokens.shape[1] - 1, device="cpu")

@@ -129,7 +129,7 @@ def _attend_to_first_token(model: ModelLike) -> tuple[set[int], dict[int, Tensor
     """Layers whose complete pattern was edited, and what each layer's attention then wrote."""
     cfg: Any = model.cfg
     n_pos = min(_PROBE_LENGTH, cfg.n_ctx)
-    tokens = torch.randint(0, cfg.d_vocab, (1, n_pos), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(0, cfg.d_vocab, (1, n_pos), generator=torch.Generator().manual_seed(0), device="cpu")
     edited: set[int] = set()
     written: dict[int, Tensor] = {}
 

@@ -159,7 +159,7 @@ def _row_sums(model: ModelLike) -> dict[int, Tensor]:
     """Sums of each layer's pattern over keys, for a short random input."""
     cfg = model.cfg
     n_pos = min(_PROBE_LENGTH, cfg.n_ctx)
-    tokens = torch.randint(0, cfg.d_vocab, (1, n_pos), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(0, cfg.d_vocab, (1, n_pos), generator=torch.Generator().manual_seed(0), device="cpu")
     sums: dict[int, Tensor] = {}
 
     def keep(layer: int) -> Callable[..., None]:

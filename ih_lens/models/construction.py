@@ -92,6 +92,6 @@ def sinusoids(n_pos: int, width: int) -> Float[Tensor, "pos d_model"]:
         >>> sinusoids(512, 64).square().mean()
         tensor(1.0000)
     """
-    rates = 10000.0 ** -(torch.arange(0, width, 2) / width)
-    angles = torch.arange(n_pos)[:, None] * rates
+    rates = 10000.0 ** -(torch.arange(0, width, 2, device="cpu") / width)
+    angles = torch.arange(n_pos, device="cpu")[:, None] * rates
     return 2**0.5 * torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]

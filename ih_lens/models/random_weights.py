@@ -56,7 +56,7 @@ def keep_norms(model: HookedTransformer, changed: HookedTransformer, seed: int) 
     for name, parameter in changed.named_parameters():
         if "W_" in name:
             scale = sources[name].float().square().mean(dim=(-2, -1), keepdim=True).sqrt()
-            drawn = torch.randn(parameter.shape, generator=generator)
+            drawn = torch.randn(parameter.shape, generator=generator, device="cpu")
             parameter.copy_(drawn.to(scale) * scale)
 
 

@@ -26,7 +26,7 @@ def probe_tokens(d_vocab: int, n_ctx: int, window: int | None) -> Int[Tensor, "1
     """Fixed pseudo-random ids, more than a local window holds unless that is very wide."""
     longer = window + 8 if window is not None and window <= _LONGEST_WINDOW else 0
     n_pos = min(max(_LENGTH, longer), n_ctx)
-    return torch.randint(0, d_vocab, (1, n_pos), generator=torch.Generator().manual_seed(0))
+    return torch.randint(0, d_vocab, (1, n_pos), generator=torch.Generator().manual_seed(0), device="cpu")
 
 
 @torch.no_grad()
@@ -88,7 +88,7 @@ def _rounding(model: HookedTransformer, tokens: Int[Tensor, "1 pos"]) -> float:
     step = torch.finfo(model.cfg.dtype).eps
 
     def rounded(resid: Float[Tensor, "1 pos d_model"], hook: HookPoint) -> Float[Tensor, "1 pos d_model"]:  # noqa: ARG001
-        up = torch.randint(0, 2, resid.shape, generator=generator).to(resid)
+        up = torch.randint(0, 2, resid.shape, generator=generator, device="cpu").to(resid)
         return resid * (1 + step * (2 * up - 1))
 
     names = [f"blocks.{layer}.hook_resid_post" for layer in range(model.cfg.n_layers)]

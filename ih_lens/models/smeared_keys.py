@@ -60,7 +60,7 @@ class _SmearingEntry:
     @property
     def past_keys(self) -> Tensor:
         """The raw keys so far; TransformerLens reads their number."""
-        return self.entry.past_keys if self.entry is not None else torch.empty(0, 0)
+        return self.entry.past_keys if self.entry is not None else torch.empty(0, 0, device="cpu")
 
     def append(self, new_keys: Tensor, new_values: Tensor) -> tuple[Tensor, Tensor]:
         """Keep the raw keys and values; return all keys smeared, and all values."""
@@ -76,7 +76,7 @@ class _SmearedKeys(AbstractAttention):
     hook_smeared_k: HookPoint
 
     def _add_smearing(self, n_key_heads: int) -> None:
-        self.alpha = nn.Parameter(torch.zeros(n_key_heads, dtype=self.cfg.dtype))
+        self.alpha = nn.Parameter(torch.zeros(n_key_heads, dtype=self.cfg.dtype, device="cpu"))
         self.hook_smeared_k = HookPoint()  # [batch, pos, head_index, d_head]
 
     def forward(

@@ -98,7 +98,7 @@ def _tokens(model: ModelLike, text_or_tokens: str | Tensor, bos: int | str | Non
             raise InputError("the model has no tokenizer, so it cannot read a text; give token ids [pos] instead")
         start = choose_start_token(model, bos).id
         ids = text_encoder(tokenizer)([text_or_tokens])[0]
-        tokens = torch.tensor([ids if start is None else [start, *ids]], dtype=torch.int64)
+        tokens = torch.tensor([ids if start is None else [start, *ids]], dtype=torch.int64, device="cpu")
         what = "text: it has"
     elif isinstance(text_or_tokens, Tensor):
         tokens = text_or_tokens[None] if text_or_tokens.ndim == 1 else text_or_tokens
@@ -117,14 +117,16 @@ def _tokens(model: ModelLike, text_or_tokens: str | Tensor, bos: int | str | Non
 def _shown(destinations: Sequence[int] | None, n_pos: int) -> Bool[Tensor, "pos"]:
     """Which positions attention is shown from."""
     if destinations is None:
-        return torch.ones(n_pos, dtype=torch.bool)
+        return torch.ones(n_pos, dtype=torch.bool, device="cpu")
     places = [int(place) for place in destinations]
     if not places or min(places) < 0 or max(places) >= n_pos:
         raise InputError(
             f"destinations: expected positions from 0 to {n_pos - 1}, at least one, got {places[:8]}; leave "
             "destinations out for all of them"
         )
-    return torch.zeros(n_pos, dtype=torch.bool).index_fill(0, torch.tensor(places), value=True)
+    return torch.zeros(n_pos, dtype=torch.bool, device="cpu").index_fill(
+        0, torch.tensor(places, device="cpu"), value=True
+    )
 
 
 def _masked(shown: Bool[Tensor, "pos"]) -> dict[str, list[int]]:

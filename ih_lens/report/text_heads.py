@@ -91,7 +91,7 @@ class _Layer:
     def __init__(self, members: list[int], n_pos: int) -> None:
         self.members = members
         self.pictures = Thumbnails(len(members), n_pos)
-        self.matched = torch.zeros(len(members), dtype=torch.float64)
+        self.matched = torch.zeros(len(members), dtype=torch.float64, device="cpu")
         self.added: list[Float[Tensor, "head dest"]] = []
         self.patterns: list[Triangle] = []
         self.attributions: list[Triangle] = []

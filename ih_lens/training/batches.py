@@ -23,7 +23,7 @@ class Batches:
     def __init__(self, corpus: Corpus, config: TrainConfig) -> None:
         self._corpus, self._config = corpus, config
         self._steps_ahead = max(1, _TOKENS_AHEAD // (config.batch_size * corpus.n_pos))
-        self._first_step, self._ahead = 0, torch.empty(0, corpus.n_pos, dtype=torch.int64)
+        self._first_step, self._ahead = 0, torch.empty(0, corpus.n_pos, dtype=torch.int64, device="cpu")
         needed = config.n_steps * config.batch_size
         if corpus.n_examples is not None and corpus.n_examples < needed and not config.repeat_examples:
             raise InputError(

@@ -39,8 +39,10 @@ def embed_features(model: HookedTransformer, features: Float[Tensor, "token d_fe
     W_E = model.embed.W_E
     n_plain, (d_feature, d_model) = len(W_E) - len(features), (features.shape[1], W_E.shape[1])
     generator = torch.Generator().manual_seed(seed)
-    learned = torch.zeros(d_feature + 1 + n_plain, d_model, dtype=W_E.dtype)
-    learned[:d_feature] = torch.randn(d_feature, d_model, generator=generator).to(W_E.dtype) / d_feature**0.5
+    learned = torch.zeros(d_feature + 1 + n_plain, d_model, dtype=W_E.dtype, device="cpu")
+    learned[:d_feature] = (
+        torch.randn(d_feature, d_model, generator=generator, device="cpu").to(W_E.dtype) / d_feature**0.5
+    )
     learned[d_feature + 1 :] = W_E.detach()[:n_plain].cpu()
     parametrize.register_parametrization(model.embed, "W_E", FeatureEmbedding(features.to(W_E)), unsafe=True)
     parametrized: Any = model.embed

@@ -56,7 +56,7 @@ def _held_out(corpus: Corpus, n: int | None) -> Int[Tensor, "example pos"]:
     if n is None:
         set_aside = corpus.describe().get("n_held_out", 0)
         n = MOST_HELD_OUT if corpus.n_examples is None else min(MOST_HELD_OUT, set_aside)
-    return corpus.held_out(n) if n else torch.empty(0, corpus.n_pos, dtype=torch.int64)
+    return corpus.held_out(n) if n else torch.empty(0, corpus.n_pos, dtype=torch.int64, device="cpu")
 
 
 def _tokenizer(corpus: Corpus, content: bytes | None) -> dict[str, Any] | None:

@@ -131,5 +131,5 @@ class ResampleHead(HeadClamp):
     def target(self, natural: Tensor, place: Place, state: ClampState) -> Target:  # noqa: ARG002
         """The outputs on the other examples, through which no gradient flows."""
         generator = torch.Generator().manual_seed(hash((self.seed, state.step)) % 2**63)
-        other = torch.randperm(len(natural), generator=generator).to(natural.device)
+        other = torch.randperm(len(natural), generator=generator, device="cpu").to(natural.device)
         return Target(natural.detach()[other])

@@ -58,7 +58,7 @@ class Zero:
 
     def __init__(self, clean: CleanOutputs, evals: EvalSet, layers: Sequence[int], seed: int, batch_size: int):  # noqa: ARG002
         cfg = clean.model.cfg
-        self._zeros = {layer: torch.zeros(1, 1, cfg.n_heads, cfg.d_head) for layer in layers}
+        self._zeros = {layer: torch.zeros(1, 1, cfg.n_heads, cfg.d_head, device="cpu") for layer in layers}
 
     def for_examples(self, examples: slice) -> LayerOutputs:  # noqa: ARG002
         """Zeros for all."""
@@ -114,7 +114,7 @@ REPLACEMENTS: dict[str, ReplacementSource] = {
 
 def other_examples(n_examples: int, seed: int) -> Int[Tensor, "example"]:
     """For each example another one: its successor in a random cycle through all."""
-    order = torch.randperm(n_examples, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(n_examples, generator=torch.Generator().manual_seed(seed), device="cpu")
     others = torch.empty_like(order)
     others[order] = order.roll(-1)
     return others

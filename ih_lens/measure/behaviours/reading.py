@@ -26,7 +26,7 @@ def padded_tokens(model: ModelLike, texts: Sequence[BehaviourText]) -> Int[Tenso
     """Ids of all texts, filled up behind their ends, which no earlier position sees."""
     longest = max(len(text.ids) for text in texts)
     rows = [[*text.ids, *[0] * (longest - len(text.ids))] for text in texts]
-    return measurable_tokens(model, torch.tensor(rows), min_length=2)
+    return measurable_tokens(model, torch.tensor(rows, device="cpu"), min_length=2)
 
 
 def read_texts(
@@ -65,7 +65,7 @@ class _Places:
         flat = [(example, *entry) for example, of_one in enumerate(entries) for entry in of_one]
         columns = zip(*flat, strict=True) if flat else ([], [], [], [])
         example, query, key, weight = (
-            torch.tensor(list(column), dtype=dtype)
+            torch.tensor(list(column), dtype=dtype, device="cpu")
             for column, dtype in zip(columns, [torch.int64] * 3 + [torch.float64], strict=True)
         )
         return cls(example, query, key, weight)
@@ -89,7 +89,9 @@ class _Batch:
         self._model, self._texts, self._tokens, self._attributed = model, texts, tokens, attributed
         self._places = {name: _Places.of([text.readings[name] for text in texts]) for name in texts[0].readings}
         n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
-        self._sums = {name: torch.zeros(len(texts), n_layers, n_heads, dtype=torch.float64) for name in self._places}
+        self._sums = {
+            name: torch.zeros(len(texts), n_layers, n_heads, dtype=torch.float64, device="cpu") for name in self._places
+        }
         self._added: list[Tensor] = []
         self._reads = next_token_reads(model, self._columns()) if attributed else None
         self._weights = self._destination_weights()
@@ -100,7 +102,7 @@ class _Batch:
         watched = watch_final_scale(self._model, scale) if self._attributed else {}
         n_layers, n_heads = self._model.cfg.n_layers, self._model.cfg.n_heads
         shape = (2, len(self._texts), n_layers, n_heads, self._tokens.shape[1] - 1)
-        logits = torch.zeros(shape if self._attributed else (2, 0, 0, 0, 0), dtype=torch.float64)
+        logits = torch.zeros(shape if self._attributed else (2, 0, 0, 0, 0), dtype=torch.float64, device="cpu")
         visit_attention(
             self._model,
             self._tokens,
@@ -145,12 +147,14 @@ class _Batch:
         columns = unembedding_columns(self._model, self._tokens[:, 1:])
         for example, text in enumerate(self._texts):
             for query, rivals in text.rivals.items():
-                columns[example, query] -= unembedding_columns(self._model, torch.tensor(rivals)).mean(dim=0)
+                columns[example, query] -= unembedding_columns(self._model, torch.tensor(rivals, device="cpu")).mean(
+                    dim=0
+                )
         return columns
 
     def _destination_weights(self) -> Float[Tensor, "batch dest"]:
         """One over the number of destinations, at each of them."""
-        weights = torch.zeros(len(self._texts), self._tokens.shape[1] - 1, dtype=torch.float64)
+        weights = torch.zeros(len(self._texts), self._tokens.shape[1] - 1, dtype=torch.float64, device="cpu")
         for example, text in enumerate(self._texts):
             places = list(text.destinations)
             weights[example, places] = 1 / max(1, len(places))
@@ -161,5 +165,5 @@ class _Batch:
     ) -> Float[Tensor, "batch layer head_index"]:
         """NaN for examples without an entry."""
         reading = name if name in self._places else TARGETS
-        says_nothing = torch.tensor([not text.readings[reading] for text in self._texts])
+        says_nothing = torch.tensor([not text.readings[reading] for text in self._texts], device="cpu")
         return values.masked_fill(says_nothing[:, None, None], torch.nan)

@@ -70,7 +70,9 @@ def prefix_targets(
 ) -> Bool[Tensor, "example query_pos key_pos"]:
     """Where the queries should attend: `offset` positions after the token that follows each matching prefix."""
     n_pos = tokens.shape[1]
-    same = torch.ones(n_pos, n_pos, dtype=torch.bool).tril(-1) & (tokens[:, :, None] == tokens[:, None, :])
+    same = torch.ones(n_pos, n_pos, dtype=torch.bool, device="cpu").tril(-1) & (
+        tokens[:, :, None] == tokens[:, None, :]
+    )
     matches = same.clone()
     for back in range(1, n_prefix):
         matches[:, :back] = matches[:, :, :back] = False
@@ -142,7 +144,7 @@ def first_kind(reduction: AttentionReduction) -> AttentionReduction:
 def out_of_reach(model: ModelLike, distances: Int[Tensor, "target"]) -> Bool[Tensor, "target layer"]:
     """Layers of local attention that no query of which sees a target, by the distance to the nearest one."""
     windows = [attention_window(model, layer) or model.cfg.n_ctx for layer in range(model.cfg.n_layers)]
-    return distances[:, None] >= torch.tensor(windows)
+    return distances[:, None] >= torch.tensor(windows, device="cpu")
 
 
 def count_places(
@@ -154,8 +156,8 @@ def count_places(
 ) -> tuple[Int[Tensor, "example kind"], Int[Tensor, "kind"]]:
     """How many queries (or entries) have a place of each kind, and how far the nearest that counts for a head is."""
     n_pos = tokens.shape[1]
-    ages = torch.arange(n_pos)[:, None] - torch.arange(n_pos)
-    counts, nearest = [], torch.full((len(kinds),), n_pos)
+    ages = torch.arange(n_pos, device="cpu")[:, None] - torch.arange(n_pos, device="cpu")
+    counts, nearest = [], torch.full((len(kinds),), n_pos, device="cpu")
     for examples in batches(model, tokens, None):
         found = [places(tokens[examples]) for places in kinds]
         has_place = [weights != 0 for weights in found]

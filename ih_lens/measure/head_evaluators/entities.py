@@ -83,7 +83,7 @@ class TokenInductionEvaluator(AttentionEvaluator):
         expected = n_start + 2 * self.n_entities * step
         if tokens.shape[1] != expected:
             raise InputError(f"tokens: expected two lists of {expected} tokens in all, as entity_lists gives them")
-        starts = n_start + step * torch.arange(2 * self.n_entities)
+        starts = n_start + step * torch.arange(2 * self.n_entities, device="cpu")
         first, second = starts[: self.n_entities], starts[self.n_entities :]
         # where in the first list each entity of the second one stands
         same = tokens[:, second][:, :, None] == tokens[:, first][:, None, :]

@@ -56,12 +56,14 @@ class FuzzyMatchEvaluator(PlacesEvaluator):
         """1 after the same word in another form, -1 spread over what followed the other words that come back."""
         ids, numbers = tokens.unique(return_inverse=True)
         words = [word_of(text) for text in token_texts(model, ids)]
-        of_id = torch.tensor([-1 - place if word is None else words.index(word) for place, word in enumerate(words)])
+        of_id = torch.tensor(
+            [-1 - place if word is None else words.index(word) for place, word in enumerate(words)], device="cpu"
+        )
         present = of_id[numbers]
         same = (present[:, :, None] == present[:, None, :]) & (tokens[:, :, None] != tokens[:, None, :])
         n_pos = tokens.shape[1]
         followed = torch.zeros_like(same)
-        followed[:, :, 1:] = (same & torch.ones(n_pos, n_pos, dtype=torch.bool).tril(-1))[:, :, :-1]
+        followed[:, :, 1:] = (same & torch.ones(n_pos, n_pos, dtype=torch.bool, device="cpu").tril(-1))[:, :, :-1]
         targets = followed.tril()
         others = (targets.any(dim=1, keepdim=True) & ~targets).tril()
         has_both = targets.any(-1, keepdim=True) & others.any(-1, keepdim=True)

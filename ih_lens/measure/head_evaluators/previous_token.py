@@ -73,6 +73,6 @@ def _reduction(model: ModelLike, tokens: Int[Tensor, "example pos"]) -> Attentio
         return attention.pattern.diagonal(attention.first_query - 1, dim1=-2, dim2=-1).sum(dim=-1) / n_queries
 
     def each(reduced: Float[Tensor, "example layer head_index"]) -> Float[Tensor, "example layer head_index"]:
-        return reduced.masked_fill(torch.tensor(sees_itself_only)[:, None], torch.nan)
+        return reduced.masked_fill(torch.tensor(sees_itself_only, device="cpu")[:, None], torch.nan)
 
     return AttentionReduction(to_previous, lambda reduced: each(reduced).mean(dim=0), by_queries=True, each=each)

@@ -174,7 +174,9 @@ class HeadsOnText:
             if triangles:
                 joined = bytearray(b"".join(triangle.packed for triangle in triangles))
                 tensors[f"{name}.packed"] = torch.frombuffer(joined, dtype=torch.uint8)
-                tensors[f"{name}.lengths"] = torch.tensor([len(triangle.packed) for triangle in triangles])
+                tensors[f"{name}.lengths"] = torch.tensor(
+                    [len(triangle.packed) for triangle in triangles], device="cpu"
+                )
                 tensors[f"{name}.extremes"] = torch.stack([triangle.extremes for triangle in triangles])
         return tensors
 

@@ -91,7 +91,7 @@ class TrianglePacker:
         for start in range(0, rows.shape[1], _ROWS_AT_ONCE):
             block = rows[:, start : start + _ROWS_AT_ONCE]
             n_dest, diagonal = block.shape[1], first_dest + start
-            causal = torch.ones(n_dest, diagonal + n_dest, dtype=torch.bool).tril(diagonal)
+            causal = torch.ones(n_dest, diagonal + n_dest, dtype=torch.bool, device="cpu").tril(diagonal)
             codes, extremes = encode(block[:, :, : diagonal + n_dest])
             self._extremes.append(extremes)
             for stream, packed, of_head in zip(self._streams, self._packed, codes[:, causal].numpy(), strict=True):
@@ -115,7 +115,7 @@ class Thumbnails:
     def __init__(self, n_heads: int, n_pos: int) -> None:
         self._square = -(-n_pos // _THUMBNAIL)
         side = -(-n_pos // self._square)
-        self._pixels = torch.zeros(n_heads, side, side)
+        self._pixels = torch.zeros(n_heads, side, side, device="cpu")
 
     def add(self, rows: Float[Tensor, "head dest src"], first_dest: int) -> None:
         """The rows from `first_dest` on."""
@@ -123,7 +123,7 @@ class Thumbnails:
         side = self._pixels.shape[1]
         padded = torch.nn.functional.pad(rows.to(torch.float32), (0, side * self._square - n_src))
         narrow = padded.unflatten(-1, (side, self._square)).amax(-1)
-        places = (torch.arange(first_dest, first_dest + n_dest) // self._square)[None, :, None]
+        places = (torch.arange(first_dest, first_dest + n_dest, device="cpu") // self._square)[None, :, None]
         self._pixels.scatter_reduce_(1, places.expand(n_heads, n_dest, side), narrow, "amax")
 
     def finish(self) -> UInt8[Tensor, "head row column"]:

@@ -128,6 +128,7 @@ LIBRARY = [
     "ih.clamp(torch.compile(model, backend='eager'), ih.ZeroHead('L0H1')).__enter__()",
     "ih.clamp_hooks(model, ih.ShiftedLayer(1), evals.tokens)",
     "ih.PreviousToken('L0H1', strength=2)",
+    "ih.PreviousToken('L0H1', rows=[{'a': 1}])",
     "ih.PreviousToken('L0H1', gradient='none')",
     "ih.ZeroHead([])",
     "ih.ZeroHead(3)",

@@ -172,7 +172,10 @@ def several_heads(heads: Heads) -> tuple[HeadIndex, ...]:
 
 def given_rows(name: str, rows: Rows) -> Rows:
     """Positions, or a word for some, as a clamp keeps them."""
-    return rows if isinstance(rows, str) else listed(name, rows, "'all', 'even', 'odd', 'last' or a list of positions")
+    if isinstance(rows, str):
+        return rows
+    positions = listed(name, rows, "'all', 'even', 'odd', 'last' or a list of positions")
+    return tuple(int(number(name, position, whole=True)) for position in positions)
 
 
 def places_of_heads(heads: Sequence[HeadIndex], cfg: Any, hook: str, axis: int) -> list[Place]:

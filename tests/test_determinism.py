@@ -49,7 +49,7 @@ CALLERS = {
     "autocast": lambda: switched_on(torch.autocast("cpu", torch.bfloat16)),
     "inference mode": lambda: switched_on(torch.inference_mode()),
     "no gradients": lambda: switched_on(torch.no_grad()),
-    "another default device": lambda: set_inside(torch.set_default_device, "meta", None),
+    "another default device": lambda: switched_on(torch.device("meta")),
     "threads": lambda: set_inside(torch.set_num_threads, 2, 1),
 }
 """What other code of a notebook may have set."""

@@ -22,8 +22,8 @@ def match_shares(terms: xr.Dataset) -> pd.DataFrame:
 
     Returns:
         One row per side ("k", "q", "v") and term, largest first within each side: `contribution` (score without unit;
-        logits for "v") with `stderr` over examples, `share` of the whole with `share_stderr`. Shares
-        are NaN where the whole is not above 0.
+        logits for "v") with `stderr` over examples, `share` of the whole with `share_stderr`. Shares are NaN where the
+        whole is not above 0.
 
     Raises:
         InputError: if these are no terms of a match.

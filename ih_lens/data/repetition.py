@@ -43,10 +43,7 @@ def repetition(
     ids = token_batch(tokens, min_length=1).detach().to("cpu", torch.int64)
     longest = ids.shape[1] // min_repeats
     periods = range(1, longest + 1 if max_period is None else min(longest, at_least("max_period", max_period, 1)) + 1)
-    length, period = (
-        torch.zeros(len(ids), dtype=torch.int64, device="cpu"),
-        torch.zeros(len(ids), dtype=torch.int64, device="cpu"),
-    )
+    length, period = torch.zeros(2, len(ids), dtype=torch.int64, device="cpu")
     for candidate in periods:
         same = ids[:, candidate:] == ids[:, :-candidate]
         repeated = candidate + same.flip(1).long().cumprod(dim=1).sum(dim=1)

@@ -54,7 +54,7 @@ def check_sizes(folder: Path, config: Any) -> None:
         raise DamagedFileError(
             f"{folder / 'config.json'} names {shown(named)}, which is no file beside it; restore it from a copy"
         )
-    n_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in _WEIGHTS)
+    n_bytes = _bytes_of_weights(folder)
     sizes: list[Any] = [getattr(config, name, None) for name in ("num_hidden_layers", "vocab_size", "hidden_size")]
     wide: Any = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 1
     if not all(type(size) is int and size > 0 for size in [*sizes, wide]):
@@ -78,7 +78,7 @@ def check_parameters(folder: Path, config: Any) -> None:
     Raises:
         DamagedFileError: if it is one.
     """
-    n_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in _WEIGHTS)
+    n_bytes = _bytes_of_weights(folder)
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config, attn_implementation="eager", trust_remote_code=False)
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -103,6 +103,10 @@ def indexed_weights(index: Path) -> set[str]:
         if not _is_file_name(name):
             raise DamagedFileError(f"{index} names {shown(name)}, which is no file beside it; restore it from a copy")
     return set(places.values())
+
+
+def _bytes_of_weights(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in _WEIGHTS)
 
 
 def _is_file_name(name: Any) -> bool:

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 
 from ih_lens.errors import CapabilityError, DamagedFileError, IHLensError, InputError
-from ih_lens.models.hub_retries import hub_said, is_transient
+from ih_lens.models.hub_retries import causes, hub_said, is_transient
 
 _NOT_WHOLE = (
     "Unrecognized model",
@@ -40,7 +40,7 @@ def explain(error: BaseException, name: str, revision: str | None = None) -> IHL
     Examples:
         >>> raise explain(error, "gpt2", "v9") from error
     """
-    chain = _chain(error)
+    chain = list(causes(error))
     where = name if revision is None else f"{name} at revision {revision!r}"
     said = "; ".join(str(error).splitlines()[:1])[:200] or type(error).__name__
     if any(isinstance(cause, IHLensError) for cause in chain):
@@ -116,11 +116,3 @@ def _is_damage(chain: list[BaseException]) -> bool:
     return any(
         isinstance(cause, SafetensorError | EOFError) or any(word in str(cause) for word in words) for cause in chain
     )
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """The error and what it came from."""
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(cause)
-    return chain

@@ -36,7 +36,7 @@ def is_transient(error: BaseException) -> bool:
 
     A repository or revision that does not exist, a gated one, and the offline mode stay as they are.
     """
-    chain = list(_causes(error))
+    chain = list(causes(error))
     if constants.HF_HUB_OFFLINE or any(isinstance(cause, _FINAL) for cause in chain):
         return False
     return any(map(_is_passing, chain))
@@ -44,7 +44,7 @@ def is_transient(error: BaseException) -> bool:
 
 def hub_said(error: BaseException) -> str | None:
     """What the hub or the connection said, in one line; None if the error came from somewhere else."""
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, (HfHubHTTPError, EntryNotFoundError, *_FINAL)) or _is_passing(cause):
             lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
             return f"{type(cause).__name__}: {' '.join(lines[:2])[:300]}"
@@ -75,7 +75,7 @@ def with_retries(call: Callable[[], Value], *, retries: int, pause: float, what:
     return call()
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """The error and what it came from."""
     cause: BaseException | None = error
     while cause is not None:
